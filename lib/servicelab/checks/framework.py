@@ -136,7 +136,8 @@ class Check:
                 if time.monotonic() < deadline:
                     time.sleep(LOOK_AGAIN_SECONDS)
                     continue
-                return self._failed(Missing(f"the cluster could not be looked at: {error}", "`./lab status` says whether the cluster is up."))
+                advice = "`./lab status` says whether the cluster is up."
+                return self._failed(Missing(f"the cluster could not be looked at: {error}", advice))
             self._shown.clear()
             return Result(True, message)
 
@@ -225,7 +226,8 @@ def transient_errors() -> tuple[type[Exception], ...]:
     import httpx
     import kr8s
 
-    return (RuntimeError, OSError, subprocess.SubprocessError, kr8s.NotFoundError, kr8s.ServerError, kr8s.APITimeoutError, kr8s.ConnectionClosedError, httpx.HTTPError)
+    of_kr8s = (kr8s.NotFoundError, kr8s.ServerError, kr8s.APITimeoutError, kr8s.ConnectionClosedError)
+    return (RuntimeError, OSError, subprocess.SubprocessError, httpx.HTTPError, *of_kr8s)
 
 
 check = Checks()
