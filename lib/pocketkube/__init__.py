@@ -1,0 +1,1 @@
+"""pocketkube: a Kubernetes cluster that fits in one process tree (see ``docs/architecture.md``)."""
