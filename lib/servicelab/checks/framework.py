@@ -103,7 +103,7 @@ class Check:
         result = self.result(lab, **expected)
         record = getattr(getattr(lab, "progress", None), "record", None)
         if record is not None:
-            record("check", self.key, result.passed)
+            record("check", self.key, result.passed, result.message, result.hint, result.level)
         if result.passed:
             print(f"✓ {result.message}")
             return
