@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
-
     from servicelab.lab import Lab
 
 CONFIG_MAP = "servicelab-progress"

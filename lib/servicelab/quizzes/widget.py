@@ -9,6 +9,7 @@ from typing import Any
 
 import anywidget
 import traitlets
+
 from servicelab.quizzes import Keeper, Quiz
 
 HERE = pathlib.Path(__file__).parent
