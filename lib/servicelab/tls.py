@@ -1,0 +1,207 @@
+"""TLS as clients meet it: who accepts a server's certificate, which one it serves now, and how a new one reaches it.
+
+Everything here is observed: handshakes with the pods themselves, through `kubectl port-forward`, which reaches them from the
+learner's machine on every cluster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import re
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from servicelab.certificates import Description, KeyPair, describe
+
+CERTIFICATE_IN_POD = "/etc/nginx/ssl/tls.crt"
+PATIENCE_WITH_VOLUMES = 150  # seconds: a kubelet looks at mounted Secrets about once a minute (its syncFrequency)
+
+
+@contextlib.contextmanager
+def forwarded(lab, target: str, port: int) -> Iterator[int]:
+    """Forward a free port of this machine's loopback to a pod, as long as the block runs.
+
+    Args:
+        lab: what `connect()` gave.
+        target: as `kubectl port-forward` takes it, such as ``pod/my-nginx-abc`` or ``deployment/my-nginx``.
+        port: the port in the pod.
+
+    Yields:
+        The local port.
+
+    Raises:
+        RuntimeError: if kubectl can't forward; with kubectl's own words.
+    """
+    command = ["kubectl", "port-forward", "--namespace", lab.namespace, "--address", "127.0.0.1", target, f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        too_late = threading.Timer(30, process.terminate)  # readline below has no timeout of its own
+        too_late.start()
+        try:
+            line = process.stdout.readline()
+            too_late.cancel()
+            found = re.search(r"127\.0\.0\.1:(\d+)", line)
+            if not found:
+                process.terminate()
+                raise RuntimeError(f"kubectl port-forward {target} did not start: {process.stderr.read().strip() or 'no answer in 30 s'}")
+            # What kubectl says from now on must not fill its pipes, or it would stop.
+            for pipe in (process.stdout, process.stderr):
+                threading.Thread(target=pipe.read, daemon=True).start()
+            yield int(found[1])
+        finally:
+            too_late.cancel()
+            process.terminate()
+
+
+def served(lab, target: str, port: int = 443) -> Description:
+    """The certificate that a pod serves at this moment, from a handshake with it.
+
+    Raises:
+        RuntimeError: if the pod can't be reached, or doesn't speak TLS there.
+    """
+    with forwarded(lab, target, port) as local:
+        return describe(_handshake(local))
+
+
+def clients(lab, ca: str | Path, name: str = "my-nginx", target: str = "deployment/my-nginx"):
+    """Ask a server over TLS with three clients, all of which trust `ca` and expect `name`, and collect their verdicts.
+
+    curl stands for the old habit (no subjectAltName: fall back to the subject's CN), kubectl for everything written in Go, and
+    Python's ssl, told to do as RFC 9525 says, for browsers and Python's own HTTP libraries.
+
+    Args:
+        lab: what `connect()` gave.
+        ca: the file of the certificate to trust.
+        name: the name in the URL.
+        target: which pod to ask, as `kubectl port-forward` takes it.
+
+    Returns:
+        A DataFrame with the columns client and verdict.
+    """
+    import pandas as pd
+
+    with forwarded(lab, target, 443) as local:
+        rows = {
+            "curl": _curl_verdict(local, ca, name),
+            "kubectl (Go)": _kubectl_verdict(local, ca, name),
+            "Python (RFC 9525)": _python_verdict(local, ca, name),
+        }
+    return pd.DataFrame({"client": list(rows), "verdict": list(rows.values())}).set_index("client")
+
+
+def rotate(lab, pair: KeyPair, *, secret: str = "nginxsecret", deployment: str = "my-nginx", reload: bool = True) -> None:
+    """Put another certificate into the Secret, wait until the pods' files have followed, and have nginx read them.
+
+    The steps are those of lesson 05, where each is done by hand first: replace the Secret, touch the pods so that their kubelets
+    look at once rather than within their sync period, wait for the file, `nginx -s reload`. No pod is replaced.
+
+    Args:
+        lab: what `connect()` gave.
+        pair: the new certificate and key.
+        secret: the Secret to replace; it is made if it isn't there.
+        deployment: whose pods mount it.
+        reload: whether nginx is told; without, the new files lie there and the old certificate goes on being served.
+
+    Raises:
+        TimeoutError: if the files did not follow in time.
+    """
+    lab.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", input=json.dumps(pair.secret(secret, lab.namespace)))
+    hasten(lab, deployment)
+    pods = [pod["metadata"]["name"] for pod in lab.list("pods", f"run={deployment}") if not pod["metadata"].get("deletionTimestamp")]
+    for pod in pods:
+        wait_for_file(lab, pod, pair.certificate)
+        if reload:
+            lab.kubectl("exec", pod, "--", "nginx", "-s", "reload")
+    if reload:
+        wanted = describe(pair.certificate).fingerprint
+        for pod in pods:  # the old workers finish what they have; new connections meet the new certificate a moment later
+            lab.wait_for(_Serves(lab, f"pod/{pod}", wanted), timeout=30)
+
+
+def hasten(lab, deployment: str = "my-nginx") -> None:
+    """Change an annotation of the pods: their kubelets sync them now, and with them the files of mounted Secrets and ConfigMaps."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    lab.kubectl("annotate", "pods", "--selector", f"run={deployment}", "--overwrite", f"servicelab/looked-at={now}")
+
+
+def wait_for_file(lab, pod: str, content: bytes, path: str = CERTIFICATE_IN_POD) -> None:
+    """Wait until a file in a pod has this content.
+
+    Raises:
+        TimeoutError: it hasn't within `PATIENCE_WITH_VOLUMES` seconds.
+    """
+    # One command that loops in the pod: nothing can be watched there, and one exec costs less than many.
+    wanted = content.decode().strip()
+    loop = 'i=0; while [ "$(cat "$0")" != "$1" ]; do i=$((i+1)); [ $i -gt "$2" ] && exit 9; sleep 0.2; done'
+    command = ["sh", "-c", loop, path, wanted, str(PATIENCE_WITH_VOLUMES * 5)]
+    try:
+        lab.run_in_pod(pod, command, timeout=PATIENCE_WITH_VOLUMES + 30, check=True)
+    except Exception as error:
+        raise TimeoutError(
+            f"{path} in pod {pod} did not follow its Secret in {PATIENCE_WITH_VOLUMES} s ({error}). "
+            f"Look at the pod's events: kubectl describe pod {pod}"
+        ) from error
+
+
+class _Serves:
+    """A condition for `lab.wait_for`: the pod serves the certificate with this fingerprint."""
+
+    def __init__(self, lab, target: str, fingerprint: str):
+        self.lab, self.target, self.fingerprint = lab, target, fingerprint
+
+    def __call__(self) -> bool:
+        return served(self.lab, self.target).fingerprint == self.fingerprint
+
+    def __repr__(self) -> str:
+        return f"{self.target} serves the new certificate"
+
+
+def _handshake(port: int) -> str:
+    """The server's certificate, unverified: it is to be looked at, not trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as raw, context.wrap_socket(raw) as secured:
+            return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True))
+    except OSError as error:
+        raise RuntimeError(f"the pod did not answer with TLS: {error}") from error
+
+
+def _curl_verdict(port: int, ca: str | Path, name: str) -> str:
+    url = f"https://{name}:{port}"
+    command = ["curl", "-sS", "-o", "/dev/null", "--cacert", str(ca), "--resolve", f"{name}:{port}:127.0.0.1", "--max-time", "15", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "accepts it" if done.returncode == 0 else _refusal(done.stderr.splitlines()[0].split(") ", 1)[-1])
+
+
+def _kubectl_verdict(port: int, ca: str | Path, name: str) -> str:
+    # A kubeconfig of its own with a made-up token: nothing of the learner's credentials goes to a server that is not the API server.
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as empty:
+        server = [f"--server=https://localhost:{port}", f"--certificate-authority={ca}", f"--tls-server-name={name}"]
+        command = ["kubectl", f"--kubeconfig={empty.name}", "--token=none", *server, "get", "--raw", "/"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    said = done.stderr.strip()
+    if "x509: " in said:
+        return _refusal(said.split("x509: ", 1)[1].splitlines()[0])
+    return "accepts it" + (f" ({said})" if done.returncode else "")
+
+
+def _python_verdict(port: int, ca: str | Path, name: str) -> str:
+    context = ssl.create_default_context(cafile=str(ca))
+    context.hostname_checks_common_name = False
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=15) as raw, context.wrap_socket(raw, server_hostname=name):
+            return "accepts it"
+    except ssl.SSLCertVerificationError as error:
+        return _refusal(error.verify_message.rstrip("."))
+
+
+def _refusal(words: str) -> str:
+    return f"refuses: {words.strip()}"
