@@ -1,0 +1,107 @@
+"""``connect()``: the first thing that every notebook does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from . import clusters, kubectl
+from .errors import ClusterError, LabError, NotAllowed, NotFound
+from .quizzes import keep_answers_with
+from .state import write_private
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+_open: list[Lab] = []
+
+
+def connect(cluster: str | None = None, namespace: str | None = None, *, show: bool = True) -> Lab:
+    """Finds the cluster, points ``KUBECONFIG`` at it, and shows one card: which cluster, which nodes, which namespace.
+
+    From then on plain ``!kubectl …`` works in every cell, in the learner's namespace.
+
+    Args:
+        cluster: ``kind``, ``pocket`` or ``context:NAME``; default as ``servicelab.clusters.choose`` says.
+        namespace: where to work; made when it isn't there. Default: the cluster's own (``default`` on a lab cluster).
+        show: whether to show the card.
+
+    Returns:
+        The learner's view of the cluster.
+
+    Raises:
+        ClusterError: no cluster is up, or it doesn't answer; says what to do.
+        NotAllowed: the namespace isn't there and may not be made.
+
+    Example:
+        >>> lab = connect()  # doctest: +SKIP
+        >>> lab.pods()  # doctest: +SKIP
+    """
+    from .lab import Lab
+
+    while _open:  # a cell that is run again: the earlier connection's sockets and helper pods aren't needed any more
+        _open.pop().close()
+    chosen = clusters.choose(cluster)
+    try:
+        file = chosen.kubeconfig()
+    except ClusterError as error:
+        status = chosen.status()
+        raise ClusterError(status.detail if not status.running else str(error)) from error
+    space = namespace or chosen.default_namespace
+    lab = Lab(chosen, _with_namespace(file, space), space)
+    _ensure_namespace(lab)
+    os.environ.setdefault("SERVICELAB_USER_KUBECONFIG", os.environ.get("KUBECONFIG", ""))
+    os.environ["KUBECONFIG"] = str(lab.kubeconfig)
+    kubectl.put_first_on_path()
+    _open.append(lab)
+    keep_answers_with(lab.progress)
+    if show:
+        from . import card
+
+        card.show(lab)
+    return lab
+
+
+def current() -> Lab | None:
+    """The Lab of the last ``connect()`` in this program, if there is one."""
+    return _open[-1] if _open else None
+
+
+def _with_namespace(file: Path, namespace: str) -> Path:
+    """The kubeconfig whose context is in the learner's namespace: a file for each, since several notebooks share a cluster."""
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    contexts = config.get("contexts") or []
+    if all((c["context"].get("namespace") or "default") == namespace for c in contexts):
+        return file
+    for c in contexts:
+        c["context"]["namespace"] = namespace
+    return write_private(file.with_name(f"kubeconfig-{namespace}"), yaml.safe_dump(config))
+
+
+def _ensure_namespace(lab: Lab) -> None:
+    try:
+        found = lab.client.get("namespaces", lab.namespace)
+    except NotAllowed:
+        return  # a student may use the namespace without seeing it; what isn't there shows at the first command
+    except NotFound:
+        try:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": lab.namespace, "labels": {"servicelab.io/made-for": "lessons"}},
+            }
+            lab.client.request("POST", "/api/v1/namespaces", body)
+        except NotAllowed as error:
+            raise NotAllowed(
+                f"There is no namespace {lab.namespace!r} in this cluster and you may not make it: {error} "
+                "Ask whoever runs the cluster for a namespace, then connect(namespace=…)."
+            ) from error
+        except LabError as error:
+            if getattr(error, "code", 0) != 409:  # 409: another notebook made it just now
+                raise
+        return
+    if found["metadata"].get("deletionTimestamp"):
+        raise ClusterError(f"The namespace {lab.namespace!r} is just being deleted; wait until it is gone, then run connect() again.")

@@ -1,0 +1,421 @@
+"""Waiting for the cluster by watching it, and saying why it takes so long."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import settings
+from .errors import LabError, NotFound, NotYet, WaitTimeout
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .lab import Lab
+
+# what can change the answer to a condition in the learner's namespace
+_WATCHED = ("pods", "deployments", "replicasets", "services", "endpointslices")
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """One look at what is awaited: whether it is there, and a short sentence about it."""
+
+    done: bool
+    words: str
+    share: float | None = None
+
+
+class Watcher:
+    """Wakes a waiting loop whenever something of interest changes; the loop then looks for itself (level-triggered)."""
+
+    def __init__(self, client: Client, namespace: str, kinds: tuple[str, ...] = _WATCHED) -> None:
+        self.changed, self._stop = threading.Event(), threading.Event()
+        self._threads = [
+            threading.Thread(target=self._follow, args=(client, kind, namespace), daemon=True, name=f"servicelab-wait-{kind}")
+            for kind in kinds
+        ]
+
+    def __enter__(self) -> Watcher:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def _follow(self, client: Client, kind: str, namespace: str) -> None:
+        try:
+            for _ in client.watch(kind, namespace, stop=self._stop):
+                self.changed.set()
+        except LabError:
+            # Not allowed to watch this kind (a student's Role), or the cluster lacks it: the loop's own look, once
+            # in `tick` seconds, is then what notices.
+            return
+
+    def wait(self, seconds: float) -> None:
+        """Until something changes, at most ``seconds``."""
+        self.changed.wait(seconds)
+        self.changed.clear()
+
+
+def wait_for(
+    lab: Lab, what: str | Callable[[], Any], *, timeout: float | None = None, namespace: str | None = None, gone: bool = False
+) -> Any:
+    """Waits until ``what`` holds; see ``Lab.wait_for``."""
+    namespace = namespace or lab.namespace
+    seconds = settings.wait_timeout() if timeout is None else float(timeout)
+    if isinstance(what, str):
+        look = _gone(lab.client, namespace, what) if gone else condition(lab, namespace, what)
+        title = what
+    else:
+        look, title = _callable(what), _title(what)
+    deadline = time.monotonic() + seconds
+    tick = 1.0 if isinstance(what, str) else 0.25  # a callable may look at things that no watch announces
+    state = look()
+    if not state.done:
+        with Watcher(lab.client, namespace) as watcher, _progress(title) as show:
+            while not (state := look()).done:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise WaitTimeout(_too_late(lab, namespace, what, title, seconds, state))
+                show(state, seconds - left)
+                watcher.wait(min(tick, left))
+    if isinstance(what, str):
+        print(f"✓ {title} {state.words}")
+        return None
+    return look.result  # type: ignore[attr-defined]
+
+
+def _title(what: Callable[[], Any]) -> str:
+    name = getattr(what, "__name__", "the condition")
+    doc = (what.__doc__ or "").strip().splitlines()
+    return doc[0] if doc else ("the condition" if name == "<lambda>" else name.replace("_", " "))
+
+
+class _callable:  # a function with a memory of its last result
+    def __init__(self, what: Callable[[], Any]) -> None:
+        self._what, self.result = what, None
+
+    def __call__(self) -> State:
+        try:
+            self.result = self._what()
+        except (NotYet, NotFound) as reason:
+            return State(False, str(reason))
+        return State(
+            bool(self.result), "it is not so yet" if self.result is None or isinstance(self.result, bool) else f"it gives {self.result!r}"
+        )
+
+
+def _gone(client: Client, namespace: str, what: str) -> Callable[[], State]:
+    kind, _, name = what.partition("/")
+
+    def look() -> State:
+        if "=" in name:
+            left = client.list(kind, namespace, selector=name)
+            return State(not left, "is gone" if not left else f"{len(left)} are still there")
+        try:
+            obj = client.get(kind, name, namespace)
+        except NotFound:
+            return State(True, "is gone")
+        waits = ", ".join(obj["metadata"].get("finalizers") or [])
+        return State(False, f"is still there{', held by ' + waits if waits else ''}")
+
+    return look
+
+
+def condition(lab: Lab, namespace: str, what: str) -> Callable[[], State]:
+    """The condition named by ``kind/name`` or ``pods/label=value``.
+
+    Raises:
+        LabError: it isn't of that form.
+    """
+    kind, slash, name = what.partition("/")
+    if not slash or not name:
+        raise LabError(
+            f'lab.wait_for({what!r}): say kind/name, such as "deployment/my-nginx", or pods/label=value, such as "pods/run=my-nginx".'
+        )
+    client = lab.client
+    kind = {"deploy": "deployment", "po": "pod", "svc": "service", "rs": "replicaset", "no": "node"}.get(kind.lower(), kind.lower())
+    singular = kind[:-1] if kind in ("deployments", "pods", "services", "replicasets", "nodes") else kind
+    if "=" in name:
+        return lambda: _pods_ready(client.list("pods", namespace, selector=name))
+    judge = {"deployment": _deployment, "replicaset": _replicaset, "pod": _pod, "node": _node}.get(singular)
+    if singular == "service":
+        return lambda: _service(lab, namespace, name)
+
+    def look() -> State:
+        try:
+            obj = client.get(singular, name, namespace)
+        except NotFound:
+            return State(False, "is not there yet")
+        return judge(obj) if judge else State(True, "is there")
+
+    return look
+
+
+def _condition(obj: dict, kind: str) -> dict:
+    return next((c for c in obj.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
+
+
+def _deployment(obj: dict) -> State:
+    # the rule of `kubectl rollout status`
+    want, status = obj["spec"].get("replicas", 1), obj.get("status", {})
+    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
+        return State(False, "is not seen by its controller yet", 0)
+    updated, available, total = status.get("updatedReplicas", 0), status.get("availableReplicas", 0), status.get("replicas", 0)
+    done = updated == available == total == want
+    words = f"is available ({available} of {want} pods)" if done else f"has {min(updated, available)} of {want} pods available"
+    if total > updated:
+        words += f", {total - updated} old to end"
+    return State(done, words, min(updated, available) / want if want else None)
+
+
+def _replicaset(obj: dict) -> State:
+    want, ready = obj["spec"].get("replicas", 1), obj.get("status", {}).get("readyReplicas", 0)
+    return State(want == ready, f"has {ready} of {want} pods ready", ready / want if want else None)
+
+
+def _pod(obj: dict) -> State:
+    phase = obj.get("status", {}).get("phase", "Pending")
+    if obj["metadata"].get("deletionTimestamp"):
+        return State(False, "is terminating")
+    if phase == "Succeeded":
+        return State(True, "has succeeded")
+    ready = _condition(obj, "Ready").get("status") == "True"
+    return State(ready, "is ready" if ready else f"is {phase}, not ready")
+
+
+def _node(obj: dict) -> State:
+    ready = _condition(obj, "Ready").get("status") == "True"
+    return State(ready, "is Ready" if ready else "is not Ready")
+
+
+def _pods_ready(pods: list[dict]) -> State:
+    # pods that end are on their way out of the answer: wait until they are gone, else what follows meets them
+    ready = sum(_pod(p).done for p in pods)
+    done = bool(pods) and ready == len(pods)
+    return State(done, f"are ready ({ready} of {len(pods)})" if pods else "there is no such pod yet", ready / len(pods) if pods else None)
+
+
+def _service(lab: Lab, namespace: str, name: str) -> State:
+    try:
+        service = lab.client.get("services", name, namespace)
+    except NotFound:
+        return State(False, "is not there yet")
+    spec = service["spec"]
+    if spec.get("type") == "ExternalName":
+        return State(True, f"is a name for {spec.get('externalName')}")
+    slices = lab.client.list("endpointslices", namespace, selector=f"kubernetes.io/service-name={name}")
+    endpoints = [e for s in slices if s.get("ports") is not None or spec.get("clusterIP") == "None" for e in s.get("endpoints") or []]
+    ready = [e for e in endpoints if (e.get("conditions") or {}).get("ready", True) is not False]
+    if not ready:
+        return State(False, "has no ready endpoint" if not endpoints else f"has {len(endpoints)} endpoints, none of them ready")
+    if mute := _mute_nodes(lab, spec):
+        return State(False, f"has ready endpoints, but {', '.join(mute)} can't connect to its address yet")
+    return State(True, f"has {len(ready)} ready endpoint{'s' if len(ready) != 1 else ''}")
+
+
+def _mute_nodes(lab: Lab, spec: dict) -> list[str]:
+    """Nodes whose kernel does not pass connections to the Service on yet: kube-proxy follows a moment after the API.
+
+    A bare TCP connection that sends nothing leaves no line in the server's access log.
+    """
+    ip = spec.get("clusterIP")
+    ports = [p["port"] for p in spec.get("ports") or [] if p.get("protocol", "TCP") == "TCP"]
+    if not lab.quick_nodes or not ip or ip == "None" or not ports or spec.get("internalTrafficPolicy") == "Local":
+        return []
+    probe = "; ".join(f"timeout 2 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' || exit 1" for port in ports)
+    return lab.on_every_node(probe)
+
+
+def _too_late(lab: Lab, namespace: str, what: Any, title: str, seconds: float, state: State) -> str:
+    text = f"{title}: {state.words} after {seconds:g} s."
+    if isinstance(what, str):
+        reasons = why_late(lab.client, namespace, what)
+        text += "".join(f"\n  {r}" for r in reasons)
+        kind, _, name = what.partition("/")
+        see = f"kubectl get pods -l {name}" if "=" in name else f"kubectl describe {kind} {name}"
+        text += f"\nNext: {see}"
+    return text
+
+
+# -- why it takes so long ----------------------------------------------------------------------------------------------
+
+
+def why_late(client: Client, namespace: str, what: str) -> list[str]:
+    """What stands in the way of ``kind/name``: scheduler's words, container states, events, a selector that matches nothing."""
+    kind, _, name = what.partition("/")
+    try:
+        if "=" in name:
+            pods = client.list("pods", namespace, selector=name)
+            return _pods_late(client, namespace, pods) or ([f"no pod has the label {name}"] if not pods else [])
+        if kind.startswith(("service", "svc")):
+            return _service_late(client, namespace, name)
+        obj = client.get(kind, name, namespace)
+        if kind.startswith("po"):
+            return _pods_late(client, namespace, [obj])
+        if kind.startswith(("deploy", "replicaset", "rs")):
+            return _owner_late(client, namespace, obj)
+        return [
+            f"{c['type']}: {c.get('message') or c.get('reason')}"
+            for c in obj.get("status", {}).get("conditions") or []
+            if c["status"] != "True"
+        ]
+    except NotFound:
+        return [f"there is no {kind} {name!r} in namespace {namespace!r}"]
+    except LabError as error:
+        return [str(error)]
+
+
+def selector_text(labels: dict[str, str]) -> str:
+    """Labels as kubectl takes them: ``a=b,c=d``."""
+    return ",".join(f"{k}={v}" for k, v in labels.items())
+
+
+def _owner_late(client: Client, namespace: str, obj: dict) -> list[str]:
+    selector = selector_text(obj["spec"].get("selector", {}).get("matchLabels") or {})
+    reasons = _pods_late(client, namespace, client.list("pods", namespace, selector=selector))
+    for type_ in ("ReplicaFailure", "Progressing"):
+        c = _condition(obj, type_)
+        if c and (type_ == "ReplicaFailure" or c.get("status") == "False"):
+            reasons.append(f"{c.get('reason')}: {c.get('message')}")
+    if not reasons:
+        for rs in client.list("replicasets", namespace, selector=selector):
+            reasons += _warnings(client, namespace, rs)
+    return list(dict.fromkeys(reasons))
+
+
+def _service_late(client: Client, namespace: str, name: str) -> list[str]:
+    service = client.get("services", name, namespace)
+    labels = service["spec"].get("selector") or {}
+    if not labels:
+        return ["the Service has no selector, so nobody fills its EndpointSlices"]
+    pods = client.list("pods", namespace, selector=selector_text(labels))
+    if not pods:
+        return [f"no pod has the labels {selector_text(labels)} that its selector asks for"]
+    reasons = _pods_late(client, namespace, pods)
+    for port in service["spec"].get("ports") or []:
+        target = port.get("targetPort")
+        if isinstance(target, str) and not any(
+            p.get("name") == target for pod in pods for c in pod["spec"]["containers"] for p in c.get("ports") or []
+        ):
+            reasons.append(f"no container names a port {target!r}, which is the Service's targetPort")
+    return reasons
+
+
+def _pods_late(client: Client, namespace: str, pods: list[dict]) -> list[str]:
+    reasons = []
+    for pod in pods:
+        if _pod(pod).done:
+            continue
+        name, status = pod["metadata"]["name"], pod.get("status", {})
+        if pod["metadata"].get("deletionTimestamp"):
+            reasons.append(f"pod {name} is terminating")
+            continue
+        found = []
+        scheduled = _condition(pod, "PodScheduled")
+        if scheduled.get("status") == "False":
+            found.append(f"{scheduled.get('reason')}: {scheduled.get('message')}")
+        for c in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+            state = c.get("state") or {}
+            if (waiting := state.get("waiting")) and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+                found.append(f"container {c['name']}: {waiting['reason']} {waiting.get('message') or ''}".rstrip())
+            if ended := (state.get("terminated") or (c.get("lastState") or {}).get("terminated")):
+                found.append(f"container {c['name']} ended with exit code {ended.get('exitCode')} ({ended.get('reason')})")
+        if not found or (status.get("phase") == "Running" and _condition(pod, "Ready").get("status") != "True"):
+            found += _warnings(client, namespace, pod)
+        reasons += [f"pod {name}: {text}" for text in dict.fromkeys(found)] or [f"pod {name} is {status.get('phase', 'Pending')}"]
+    return reasons
+
+
+def _warnings(client: Client, namespace: str, obj: dict, most: int = 3) -> list[str]:
+    """The latest warning events about an object."""
+    try:
+        events = client.list("events", namespace, fields=f"involvedObject.uid={obj['metadata']['uid']},type=Warning")
+    except LabError:
+        return []  # a student may not be allowed to read events: the states above must do
+    latest = sorted(events, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")[-most:]
+    return [f"{e.get('reason')}: {' '.join((e.get('message') or '').split())}" for e in latest]
+
+
+# -- showing it --------------------------------------------------------------------------------------------------------
+
+
+class _Silent:
+    """Nobody watches: only the result is printed."""
+
+    def __enter__(self) -> Callable[[State, float], None]:
+        return lambda state, seconds: None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class _Bar:
+    """A widget in a notebook: its traits change (never the cell's outputs), and it goes when the waiting is over."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._widget = title, None
+
+    def __enter__(self) -> Callable[[State, float], None]:
+        return self._show
+
+    def _show(self, state: State, seconds: float) -> None:
+        if seconds < 0.4 and self._widget is None:
+            return  # most waits are over before a bar could be read
+        value = "" if state.share is None else f' value="{state.share:.2f}"'
+        bar = f'<progress max="1"{value} style="width:12em"></progress>'
+        text = f"{bar} {html.escape(self._title)} {html.escape(state.words)} · {seconds:.0f} s"
+        if self._widget is None:
+            import ipywidgets
+            from IPython.display import display
+
+            self._widget = ipywidgets.HTML(text)
+            display(self._widget)
+        else:
+            self._widget.value = text
+
+    def __exit__(self, *_: object) -> None:
+        if self._widget is not None:
+            self._widget.close()
+
+
+class _Line:
+    """A line in a terminal that is written over and wiped at the end."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+
+        self._title = title
+        self._status = Console(stderr=True).status(title)
+
+    def __enter__(self) -> Callable[[State, float], None]:
+        self._status.start()
+        return lambda state, seconds: self._status.update(f"{self._title} {state.words} · {seconds:.0f} s")
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+
+
+def _progress(title: str) -> _Silent | _Bar | _Line:
+    if settings.headless():
+        return _Silent()
+    if in_notebook():
+        return _Bar(title)
+    import sys
+
+    return _Line(title) if sys.stderr.isatty() else _Silent()
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this code."""
+    import sys
+
+    if "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
