@@ -336,9 +336,9 @@ class Lab:
 
     def cloud(self) -> Any:
         """The small cloud controller of lesson 06, which gives LoadBalancer Services an address; see ``servicelab.cloud``."""
-        from .cloud import CloudController
+        from .cloud import Cloud
 
-        return CloudController(self)
+        return Cloud(self)
 
     def break_it(self, seed: int | None = None) -> Any:
         """The capstone: an application of three Services, broken in six ways; see ``servicelab.capstone``."""
