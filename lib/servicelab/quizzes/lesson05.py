@@ -37,10 +37,11 @@ QUIZZES = {
         ],
     ),
     "05.common_name": Quiz(
-        "The document's command makes a certificate with the subject `CN=my-nginx` and nothing else. A client trusts it and asks for `my-nginx`. "
+        "The document's command makes a certificate with the subject `CN=my-nginx` and no other name. A client trusts it, and asks for "
+        "`my-nginx`. "
         "What happens today?",
         [
-            Answer("Every client accepts it: the name is right there", "It is in the *subject*. That place was given up as a name in 2000 (RFC 2818)."),
+            Answer("Every client accepts it: the name is right there", "It is in the *subject*, a place given up for names in 2000 (RFC 2818)."),
             Answer("Every client refuses it", "Some are kinder than that. Look at curl in the next cell."),
             Answer(
                 "It depends on the client",

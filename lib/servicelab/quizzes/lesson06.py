@@ -6,7 +6,7 @@ QUIZZES = {
     "06.which_nodes": Quiz(
         "The Service has a node port. The control plane runs none of its pods. Does the control plane's address answer at that port?",
         [
-            Answer("No: nothing listens there", "Nothing *listens* there, true. But remember who translated the cluster IP, on every node."),
+            Answer("No: nothing listens there", "Nothing *listens* there, true. But who translated the cluster IP, on every node?"),
             Answer(
                 "Yes: every node answers",
                 "Right: kube-proxy on every node translates the port to one of the pods, wherever that is.",
@@ -24,7 +24,7 @@ QUIZZES = {
                 "Right: a range that collides neither with well-known ports nor (mostly) with those for outgoing connections.",
                 right=True,
             ),
-            Answer("It takes it, but only the root user may connect", "Only *listening* below 1024 is a privilege, and on most systems only by default."),
+            Answer("It takes it, but only the root user may connect", "*Listening* below 1024 may be a privilege. Connecting never is."),
         ],
     ),
     "06.pending": Quiz(
@@ -42,8 +42,8 @@ QUIZZES = {
     "06.who_reaches_what": Quiz(
         "The Service now has a CLUSTER-IP and an EXTERNAL-IP. Which of them does the machine *outside* of the cluster reach?",
         [
-            Answer("Both", "The cluster IP is known to the rules of the nodes alone. Outside of them it leads nowhere."),
-            Answer("Only the external one", "Right: some machine on the network answers for it. Nobody does for the cluster IP.", right=True),
+            Answer("Both", "The cluster IP is known to the nodes' rules alone. Elsewhere it leads nowhere."),
+            Answer("Only the external one", "Right: a machine on the network answers for it; nobody does for a cluster IP.", right=True),
             Answer("Only the cluster IP", "It is the other way round: the cluster IP is for the inside."),
         ],
     ),
