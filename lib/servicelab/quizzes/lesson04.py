@@ -52,7 +52,7 @@ QUIZZES = {
     "04.old_pod": Quiz(
         "The client pod has been running for minutes. Now a Service `late` is made. What does the client know about it?",
         [
-            Answer("Nothing, until it is restarted", "So it is with environment variables (lesson 03). A name is looked up when it is used."),
+            Answer("Nothing, until it is restarted", "So it is with variables (lesson 03). A name is looked up when it is used."),
             Answer(
                 "Its name leads to it at once, but there are no `LATE_…` variables",
                 "Right: variables are fixed when a container starts, and DNS is asked at the moment of need.",

@@ -41,7 +41,7 @@ QUIZZES = {
         "`my-nginx`. "
         "What happens today?",
         [
-            Answer("Every client accepts it: the name is right there", "It is in the *subject*, a place given up for names in 2000 (RFC 2818)."),
+            Answer("Every client accepts it", "It is in the *subject*, a place given up for names in 2000 (RFC 2818)."),
             Answer("Every client refuses it", "Some are kinder than that. Look at curl in the next cell."),
             Answer(
                 "It depends on the client",
