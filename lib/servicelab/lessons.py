@@ -61,10 +61,11 @@ MADE: tuple[tuple[str, str], ...] = (
 )
 
 
-def made_by_lessons(namespace: str) -> tuple[tuple[str, str], ...]:
-    """What the lessons make in a learner's namespace: (kind, name), in the order in which it is to be deleted."""
-    return tuple((kind, name) for kind, name in MADE if (kind, name) not in KEPT.get(namespace, ()))
+def made_by_lessons(namespace: str) -> list[tuple[str, str]]:
+    """What the lessons may have made in this namespace: (kind, name), Services first, so that nothing is sent to pods that end.
 
-
-# Names that are the cluster's own in a namespace, whatever a lesson may make under the same name elsewhere.
-KEPT = {"default": (("service", "kubernetes"),)}
+    Example:
+        >>> made_by_lessons("default")[0][0]
+        'service'
+    """
+    return sorted(dict.fromkeys(MADE), key=lambda made: made[0] != "service")

@@ -17,11 +17,14 @@ failed look is repeated for `lab.patience` seconds, unless the check says that w
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from servicelab.errors import LabError
+
+from servicelab import settings
 
 PACKAGE = "servicelab.checks"
 LOOK_AGAIN_SECONDS = 0.4
@@ -110,7 +113,7 @@ class Check:
         lines = [f"✗ {result.message}"]
         if result.hint:
             lines.append(f"  hint: {result.hint}")
-        if headless():
+        if settings.headless():
             raise CheckFailed("\n".join([f"check.{self.name}: {lines[0]}", *lines[1:]]))
         print("\n".join(lines))
 
@@ -214,20 +217,13 @@ def load() -> dict[str, Check]:
     return _REGISTRY
 
 
-def headless() -> bool:
-    """Whether nobody watches: tests, smoke runs and recordings set `SERVICELAB_HEADLESS=1`."""
-    return os.environ.get("SERVICELAB_HEADLESS") == "1"
-
-
 def transient_errors() -> tuple[type[Exception], ...]:
     """The errors after which it makes sense to look again: something vanished, or the API did not answer."""
-    import subprocess
-
     import httpx
     import kr8s
 
     of_kr8s = (kr8s.NotFoundError, kr8s.ServerError, kr8s.APITimeoutError, kr8s.ConnectionClosedError)
-    return (RuntimeError, OSError, subprocess.SubprocessError, httpx.HTTPError, *of_kr8s)
+    return (LabError, OSError, httpx.HTTPError, *of_kr8s)
 
 
 check = Checks()
