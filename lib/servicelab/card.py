@@ -23,8 +23,8 @@ class Card:
         kinds = {"kind": "kind: real Kubernetes in Docker containers", "pocket": "pocket: the lab's own small Kubernetes"}
         what = kinds.get(lab.cluster.kind, f"your own cluster, context {lab.cluster.name}")
         self.rows = [("cluster", what), ("Kubernetes", lab.version), ("nodes", _nodes(lab)), ("namespace", lab.namespace)]
-        if lab.progress_line:
-            self.rows.append(("progress", lab.progress_line))
+        if progress := lab.progress_line:
+            self.rows.append(("progress", progress))
 
     def __repr__(self) -> str:
         return "\n".join(f"{name:<11} {value}" for name, value in self.rows)

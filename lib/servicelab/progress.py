@@ -13,8 +13,12 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from servicelab.client import ApiError
+from servicelab.errors import LabError, NotFound
+
 if TYPE_CHECKING:
     import pandas
+
     from servicelab.lab import Lab
 
 CONFIG_MAP = "servicelab-progress"
@@ -96,7 +100,7 @@ class Progress:
         """What has been kept, by key; empty for a learner who has just begun.
 
         Raises:
-            kr8s.APITimeoutError, kr8s.ServerError: the cluster does not answer.
+            LabError: the cluster does not answer.
         """
         return entries_of(self._read())
 
@@ -112,7 +116,7 @@ class Progress:
         """
         try:
             self._write(f"{kind}.{key}", passed, saw, hint or "", level)
-        except self._transient() as error:
+        except LabError as error:
             self.trouble = f"not kept: {kind} {key} ({error})"
         else:
             self.trouble = ""
@@ -128,12 +132,9 @@ class Progress:
 
     def forget(self) -> None:
         """Start again from nothing: deletes the ConfigMap, if there is one."""
-        import kr8s
-        from kr8s.objects import ConfigMap
-
         try:
-            ConfigMap.get(CONFIG_MAP, namespace=self._lab.namespace, api=self._lab.api).delete()
-        except kr8s.NotFoundError:
+            self._lab.client.request("DELETE", self._path(CONFIG_MAP))
+        except NotFound:
             return
 
     def table(self) -> pandas.DataFrame:
@@ -154,46 +155,33 @@ class Progress:
     def __repr__(self) -> str:
         return self.summary()
 
-    def _read(self) -> dict[str, Any] | None:
-        import kr8s
-        from kr8s.objects import ConfigMap
+    def _path(self, name: str | None = None) -> str:
+        return self._lab.client.path("configmaps", self._lab.namespace, name)
 
+    def _read(self) -> dict[str, Any] | None:
         try:
-            return ConfigMap.get(CONFIG_MAP, namespace=self._lab.namespace, api=self._lab.api).raw
-        except kr8s.NotFoundError:
+            return self._lab.client.get("configmaps", CONFIG_MAP, self._lab.namespace)
+        except NotFound:
             return None
 
     def _write(self, full_key: str, passed: bool, saw: str, hint: str, level: int) -> None:
-        from kr8s.objects import ConfigMap
-
         present = self._read()
         entry = next_entry(entries_of(present).get(full_key), passed, saw, hint, level)
         data = {full_key: json.dumps(asdict(entry), ensure_ascii=False)}
-        spec = {"metadata": {"name": CONFIG_MAP, "namespace": self._lab.namespace, "labels": LABELS}}
-        config_map = ConfigMap(spec, api=self._lab.api)
-        if present is None and self._created(ConfigMap({**spec, "data": data}, api=self._lab.api)):
+        if present is None and self._created(data):
             return
-        config_map.patch({"data": data})
+        self._lab.client.request("PATCH", self._path(CONFIG_MAP), {"data": data}, content_type="application/merge-patch+json")
 
-    @staticmethod
-    def _created(config_map: Any) -> bool:
+    def _created(self, data: dict[str, str]) -> bool:
         """Make it; False when another notebook was quicker."""
-        import kr8s
-
+        metadata = {"name": CONFIG_MAP, "namespace": self._lab.namespace, "labels": LABELS}
         try:
-            config_map.create()
-        except kr8s.ServerError as error:
-            if getattr(error.response, "status_code", None) == 409:
+            self._lab.client.request("POST", self._path(), {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+        except ApiError as error:
+            if error.code == 409:
                 return False
             raise
         return True
-
-    @staticmethod
-    def _transient() -> tuple[type[Exception], ...]:
-        import httpx
-        import kr8s
-
-        return (kr8s.ServerError, kr8s.APITimeoutError, kr8s.ConnectionClosedError, kr8s.NotFoundError, httpx.HTTPError, OSError)
 
 
 def catalogue() -> list[tuple[str, str, str, str]]:
