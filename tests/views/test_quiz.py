@@ -4,6 +4,7 @@ import sys
 import types
 
 import pytest
+
 from servicelab import quizzes
 from servicelab.quizzes import Answer, Quiz
 from servicelab.quizzes.widget import QuizWidget, inline_html

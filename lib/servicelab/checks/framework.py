@@ -22,9 +22,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from servicelab.errors import LabError
-
 from servicelab import settings
+from servicelab.errors import LabError
 
 PACKAGE = "servicelab.checks"
 LOOK_AGAIN_SECONDS = 0.4

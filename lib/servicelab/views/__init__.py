@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from servicelab.lab import Lab
-
     from servicelab.views.topology import Topology
 
 
