@@ -1,0 +1,1 @@
+"""The API server: what kubectl and every other client talk to."""
