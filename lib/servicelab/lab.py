@@ -38,6 +38,8 @@ class Lab:
 
     def close(self) -> None:
         """Ends the connection and removes what it kept in the cluster for its own use (pods for node steps)."""
+        if "_cloud" in self.__dict__:
+            self.cloud().pause()
         self.client.close()
         if close := getattr(self.cluster, "close", None):
             close()
@@ -334,11 +336,18 @@ class Lab:
             # the card is no place to fail: the lessons work without a record of them
             return f"not readable ({error})"
 
-    def cloud(self) -> Any:
-        """The small cloud controller of lesson 06, which gives LoadBalancer Services an address; see ``servicelab.cloud``."""
-        from .cloud import Cloud
+    @functools.cached_property
+    def _cloud(self) -> Any:
+        from .cloud import CloudController
 
-        return Cloud(self)
+        return CloudController(self)
+
+    def cloud(self) -> Any:
+        """The small cloud controller of lesson 06, which gives LoadBalancer Services an address; see ``servicelab.cloud``.
+
+        There is one for each Lab: ``lab.cloud().start()`` in one cell, ``lab.cloud().stop()`` in another.
+        """
+        return self._cloud
 
     def break_it(self, seed: int | None = None) -> Any:
         """The capstone: an application of three Services, broken in six ways; see ``servicelab.capstone``."""

@@ -58,6 +58,18 @@ MADE: tuple[tuple[str, str], ...] = (
     ("service", "backend"),
     ("pod", "frontend"),
     ("pod", "quiet"),
+    # 04
+    ("service", "late"),
+    ("service", "my-nginx-headless"),
+    ("service", "web"),
+    ("service", "website"),
+    # 05
+    ("secret", "nginxsecret"),
+    ("configmap", "nginxconfigmap"),
+    ("deployment", "curl-deployment"),
+    ("configmap", "lesson-ca"),
+    # 06
+    ("service", "my-nginx-web"),
 )
 
 
