@@ -40,13 +40,13 @@ def checked_name(name: str) -> str:
     return name
 
 
-def cluster_dir(name: str) -> Path:
-    """The directory of one cluster, made (0700) when it isn't there.
+def cluster_dir(name: str, prefix: str = "") -> Path:
+    """The directory of one cluster, made (0700) when it isn't there. A prefix keeps clusters of one name but other kinds apart.
 
     Raises:
         LabError: it can't be made, with the reason and the way out.
     """
-    path = state_dir() / "clusters" / checked_name(name)
+    path = state_dir() / "clusters" / f"{prefix}{checked_name(name)}"
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

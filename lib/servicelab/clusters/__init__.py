@@ -67,7 +67,10 @@ class Cluster(Protocol):
         """Makes or starts the cluster and returns when its API answers and its nodes are Ready. Does nothing when it runs."""
 
     def stop(self, progress: Progress) -> None:
-        """Takes the cluster away, with everything it holds on this machine."""
+        """Ends all that runs of it on this machine; what is in the cluster is kept, and ``start`` brings it back."""
+
+    def delete(self, progress: Progress) -> None:
+        """Stops it and forgets everything that was in it. Does nothing when there is no such cluster."""
 
     def kubeconfig(self) -> Path:
         """A kubeconfig (0600) for this cluster alone, fresh; never the user's own file."""

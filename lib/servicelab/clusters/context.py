@@ -81,6 +81,10 @@ class ContextCluster:
         if not status.running:
             raise ClusterError(f"The cluster of context {self.name!r} can't be used: {status.detail}")
 
+    def delete(self, progress: Progress) -> None:
+        """As ``stop``: nothing."""
+        self.stop(progress)
+
     def stop(self, progress: Progress) -> None:
         """Leaves the cluster alone: it isn't the lab's. What the lessons made goes with ``servicelab reset``."""
         progress(f"context {self.name} is your own cluster and stays as it is (servicelab reset removes what the lessons made)")
@@ -88,7 +92,9 @@ class ContextCluster:
     def kubeconfig(self) -> Path:
         """A copy with this one context, so that the lab never writes to the user's own file."""
         if self._file is None:
-            folder = cluster_dir("context-" + "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")[:40])
+            folder = cluster_dir(
+                "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")[:40].strip("-") or "x", "context-"
+            )
             self._file = write_private(folder / "kubeconfig", yaml.safe_dump(self._config()))
         return self._file
 

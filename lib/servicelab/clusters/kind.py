@@ -122,7 +122,7 @@ class KindCluster:
                 )
 
     def _create(self, progress: Progress, image: str, config: Path) -> None:
-        taken = [port for port in _host_ports(config) if not _free(port)]
+        taken = [port for port in _host_ports(config) if not free_port(port)]
         if taken:
             ports = " and ".join(map(str, taken))
             raise ClusterError(
@@ -138,7 +138,7 @@ class KindCluster:
                     "(docker load) and name it with --image; servicelab up --cluster pocket needs no image at all."
                 )
         progress(f"making kind cluster {self.name} from {image}")
-        own = cluster_dir(self.name) / "kubeconfig"
+        own = cluster_dir(self.name, "kind-") / "kubeconfig"
         command = ["kind", "create", "cluster", "--name", self.name, "--image", image, "--config", str(config), "--kubeconfig", str(own)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
             said = []
@@ -174,18 +174,30 @@ class KindCluster:
             time.sleep(1)  # the API server itself is only just coming up: there is nothing to watch yet
 
     def stop(self, progress: Progress) -> None:
+        """Stops the node containers; they keep what is in them."""
+        if self._missing():
+            return
+        _docker("rm", "-f", self._outside_name, timeout=60)
+        names = sorted(self._containers())
+        if names:
+            progress(f"stopping the {len(names)} nodes of kind cluster {self.name}")
+            done = _docker("stop", *names, timeout=120)
+            if done.returncode:
+                raise ClusterError(f"Docker could not stop the nodes of {self.name!r}: {_last_line(done.stderr)}")
+
+    def delete(self, progress: Progress) -> None:
         """Deletes the cluster and the machine outside."""
         if self._missing():
             return
         progress(f"deleting kind cluster {self.name}")
         _docker("rm", "-f", self._outside_name, timeout=60)
         done = subprocess.run(
-            ["kind", "delete", "cluster", "--name", self.name, "--kubeconfig", str(cluster_dir(self.name) / "kubeconfig")],
+            ["kind", "delete", "cluster", "--name", self.name, "--kubeconfig", str(cluster_dir(self.name, "kind-") / "kubeconfig")],
             capture_output=True, text=True, check=False, timeout=180,
         )  # fmt: skip
         if done.returncode:
             raise ClusterError(f"kind could not delete the cluster {self.name!r}: {_last_line(done.stderr)}")
-        for file in cluster_dir(self.name).glob("kubeconfig*"):
+        for file in cluster_dir(self.name, "kind-").glob("kubeconfig*"):
             file.unlink()
 
     def kubeconfig(self) -> Path:
@@ -193,7 +205,7 @@ class KindCluster:
         done = subprocess.run(["kind", "get", "kubeconfig", "--name", self.name], capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
             raise ClusterError(f"kind gives no kubeconfig of cluster {self.name!r}: {_last_line(done.stderr)}. {self.status().detail}")
-        return write_private(cluster_dir(self.name) / "kubeconfig", done.stdout)
+        return write_private(cluster_dir(self.name, "kind-") / "kubeconfig", done.stdout)
 
     # -- nodes and the outside ----------------------------------------------------------------------------------------
 
@@ -279,7 +291,8 @@ def _host_ports(config: Path) -> list[int]:
         raise ClusterError(f"The kind configuration {config} can't be read: {error}") from error
 
 
-def _free(port: int) -> bool:
+def free_port(port: int) -> bool:
+    """Whether nothing on this machine listens on 127.0.0.1 at this TCP port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

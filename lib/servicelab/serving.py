@@ -1,0 +1,167 @@
+"""``./lab``: a cluster, and JupyterLab on the first lesson, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from .errors import LabError
+
+if TYPE_CHECKING:
+    from .clusters import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = "notebooks/00-start-here.ipynb"
+START_SECONDS = 120
+
+
+def serve(cluster: Cluster, *, port: int | None = None, browser: bool = True, keep: bool = False) -> int:
+    """Starts the cluster if it isn't up, then JupyterLab; prints its URL with the token; ends both on Ctrl-C.
+
+    A cluster that was up before stays up; one that this started is stopped (what is in it is kept), unless ``keep``.
+
+    Args:
+        cluster: which one.
+        port: JupyterLab's; default 8888 or the next free one.
+        browser: whether to open the first lesson in one.
+        keep: leave the cluster running.
+
+    Raises:
+        LabError: the port is taken, or JupyterLab doesn't start; with its own words.
+    """
+    from .cli import start, steps
+
+    with _signals():
+        port = _free_port(port)
+        started = start(cluster)
+        jupyter = None
+        try:
+            with tempfile.TemporaryFile("w+") as log:
+                token = secrets.token_hex(24)
+                jupyter = _start(cluster, port, token, log)
+                with steps("starting JupyterLab"):
+                    _wait(jupyter, port, token, log)
+                url = f"http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}"
+                print(
+                    f"\nServices Lab on the {cluster.kind} cluster {cluster.name}. Open the first lesson:\n\n    {url}\n\nCtrl-C ends it.",
+                    flush=True,
+                )
+                if browser:
+                    webbrowser.open(url)
+                code = jupyter.wait()
+                raise LabError(f"JupyterLab ended by itself with exit code {code}:\n{_tail(log)}")
+        except KeyboardInterrupt:
+            print("\nending JupyterLab …", file=sys.stderr)
+            return 0
+        finally:
+            if jupyter is not None:
+                _end(jupyter)
+            if started and not keep:
+                with steps(f"stopping the {cluster.kind} cluster {cluster.name}") as progress:
+                    cluster.stop(progress)
+                print(f"✓ the {cluster.kind} cluster {cluster.name} is stopped; what is in it is kept for the next time", file=sys.stderr)
+            elif cluster.kind != "context":
+                print(f"✓ the {cluster.kind} cluster {cluster.name} stays up; ./lab down stops it", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """A terminal that closes and a polite kill end the lab as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+def _free_port(wanted: int | None) -> int:
+    for port in [wanted] if wanted else range(8888, 8988):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if wanted:
+                    raise LabError(
+                        f"Port {wanted} can't be used for JupyterLab: {error.strerror}. "
+                        "Choose another with --port, or leave the choice to the lab."
+                    ) from error
+                continue
+            return port
+    raise LabError("All ports from 8888 to 8987 are taken. Name a free one with --port.")
+
+
+def _start(cluster: Cluster, port: int, token: str, log: object) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JUPYTER_TOKEN": token,  # in the environment and not on the command line, which every user of this machine can read
+        "SERVICELAB_CLUSTER": f"context:{cluster.name}" if cluster.kind == "context" else cluster.kind,
+        "SERVICELAB_NAME": os.environ.get("SERVICELAB_NAME") or (cluster.name if cluster.kind in ("kind", "pocket") else "servicelab"),
+        "PYTHONPATH": os.pathsep.join(p for p in (str(ROOT / "lib"), os.environ.get("PYTHONPATH", "")) if p),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    if cluster.name == "in-cluster":
+        del environment["SERVICELAB_CLUSTER"]  # found by itself
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={ROOT}", f"--ServerApp.default_url=/lab/tree/{FIRST}",
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # fmt: skip
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    # Its own session: Ctrl-C reaches this program alone, which then ends JupyterLab, and JupyterLab its kernels.
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _wait(jupyter: subprocess.Popen, port: int, token: str, log: object) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"token {token}"}, trust_env=False, timeout=5
+    ) as client:
+        while True:
+            if jupyter.poll() is not None:
+                raise LabError(f"JupyterLab ended with exit code {jupyter.returncode} before it answered:\n{_tail(log)}")
+            try:
+                if client.get("/api/status").status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass  # not listening yet; the deadline below ends the waiting
+            if time.monotonic() > deadline:
+                raise LabError(f"JupyterLab does not answer at port {port} after {START_SECONDS} s:\n{_tail(log)}")
+            time.sleep(0.1)
+
+
+def _end(jupyter: subprocess.Popen) -> None:
+    if jupyter.poll() is None:
+        jupyter.terminate()
+    try:
+        jupyter.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(jupyter.pid, signal.SIGKILL)
+        jupyter.wait()
+
+
+def _tail(log: object) -> str:
+    log.flush()  # type: ignore[attr-defined]
+    log.seek(0)  # type: ignore[attr-defined]
+    return "".join(log.readlines()[-15:]).strip()  # type: ignore[attr-defined]
