@@ -55,8 +55,8 @@ def test_a_pod_reaches_every_node(kube, pods):
 
 
 def test_outside_of_the_cluster_a_pods_address_means_nothing(kube, pods):
-    done = kube.outside_run(["curl", "-sS", "-m", "2", "-o", "/dev/null", f"http://{pods['server']}/?outside"])
-    assert done.returncode in (7, 28), done
+    # What curl says depends on what the network beyond makes of a strange address; the pod, in any case, sees nothing.
+    kube.outside_run(["curl", "-sS", "-m", "2", "-o", "/dev/null", f"http://{pods['server']}/?outside"])
     assert not any("?outside" in line for line in _log(kube))
 
 
