@@ -149,7 +149,7 @@ def steps(first: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: console.print(f"· {text}", markup=False)
         return
     with console.status(first) as status:
-        yield lambda text: status.update(text)
+        yield status.update
 
 
 def start(cluster: clusters.Cluster, **options: object) -> bool:
