@@ -119,7 +119,7 @@ class Cluster:
         from pocketkube import controllers
         from pocketkube.scheduler import Scheduler
 
-        for controller in await controllers.start_all(self.api):
+        for controller in await controllers.start_all(self.api, ca_certificate=identity.ca):
             self._stops.append(controller.stop)
         scheduler = Scheduler(self.api)
         await scheduler.start()

@@ -108,8 +108,6 @@ class GarbageCollector(Controller):
         for reference in obj["metadata"].get("ownerReferences") or ():
             at = self._owner_ref(reference, ref.namespace)
             owner = self._find(at) if at is not None else None
-            if at is not None and (owner is None or owner["metadata"]["uid"] != reference["uid"]):
-                owner = self._ask(at)  # the cache of owners may be a moment behind that of dependents
             if at is None:
                 solid.append(reference)
             elif owner is None or owner["metadata"]["uid"] != reference["uid"]:
@@ -150,14 +148,6 @@ class GarbageCollector(Controller):
             if dependent is not None:
                 self._set_owners(dependent_ref, dependent, [r for r in dependent["metadata"]["ownerReferences"] if r["uid"] != uid])
         self._drop_finalizer(ref, obj, ORPHAN)
-
-    def _ask(self, ref: Ref) -> dict | None:
-        try:
-            return self.api.get(ref.resource, ref.namespace, ref.name)
-        except ApiError as error:
-            if error.reason == "NotFound":
-                return None
-            raise
 
     def _set_owners(self, ref: Ref, obj: dict, references: list[dict]) -> None:
         patch = {"metadata": {"uid": obj["metadata"]["uid"], "ownerReferences": references or None}}

@@ -41,51 +41,8 @@ Key = tuple[str, str]
 BURST = 500
 """Pods made or deleted in one go, as in kube-controller-manager."""
 
-EXPECTATION_SECONDS = 300.0
-"""After this long without the awaited events the cache is believed again."""
-
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASE_ORDER = {"Pending": 0, "Unknown": 1, "Running": 2}
-
-
-class Expectations:
-    """Pods that were made or deleted but are not yet seen so in the cache.
-
-    Without it a controller that looks again before its own writes have come back would make the same pods twice.
-    """
-
-    def __init__(self) -> None:
-        self._created: dict[Key, set[str]] = defaultdict(set)
-        self._deleted: dict[Key, set[str]] = defaultdict(set)
-        self._since: dict[Key, datetime] = {}
-
-    def creating(self, owner: Key, pod_uid: str) -> None:
-        """Note a pod that was made."""
-        self._created[owner].add(pod_uid)
-        self._since[owner] = now()
-
-    def deleting(self, owner: Key, pod_uid: str) -> None:
-        """Note a pod whose deletion was asked for."""
-        self._deleted[owner].add(pod_uid)
-        self._since[owner] = now()
-
-    def seen(self, owner: Key, pod: dict, *, gone: bool) -> None:
-        """Cross off a pod that the cache now shows."""
-        uid = pod["metadata"]["uid"]
-        self._created[owner].discard(uid)
-        if gone or deleting(pod):
-            self._deleted[owner].discard(uid)
-
-    def satisfied(self, owner: Key) -> bool:
-        """Whether the cache shows all that was done."""
-        if not self._created.get(owner) and not self._deleted.get(owner):
-            return True
-        return (now() - self._since[owner]).total_seconds() > EXPECTATION_SECONDS
-
-    def forget(self, owner: Key) -> None:
-        """Drop what is known about an owner that is gone."""
-        for table in (self._created, self._deleted, self._since):
-            table.pop(owner, None)
 
 
 def pod_from_template(template: dict, owner: dict, api_version: str, kind: str) -> dict:
@@ -175,19 +132,13 @@ class ReplicaSetController(Controller):
         super().__init__(api)
         self.sets = api.informer("replicasets")
         self.pods = api.informer("pods")
-        self.expectations = Expectations()
         self._owner_of: dict[Key, str] = {}  # pod key -> uid of the controlling owner
         self._owned: dict[str, set[Key]] = defaultdict(set)
         self._orphans: dict[str, set[Key]] = defaultdict(set)
 
     def subscribe(self) -> None:
-        self.sets.on_change(self._set_changed)
+        self.sets.on_change(lambda _type, obj, _old: self.queue.add(key_of(obj)))
         self.pods.on_change(self._pod_changed)
-
-    def _set_changed(self, type_: str, obj: dict, _old: dict | None) -> None:
-        if type_ == "DELETED":
-            self.expectations.forget(key_of(obj))
-        self.queue.add(key_of(obj))
 
     def _pod_changed(self, type_: str, pod: dict, old: dict | None) -> None:
         key = key_of(pod)
@@ -197,9 +148,7 @@ class ReplicaSetController(Controller):
             for candidate in self._matching(pod):
                 self.queue.add(candidate)
         elif owner["kind"] == "ReplicaSet":
-            owner_key = (key[0], owner["name"])
-            self.expectations.seen(owner_key, pod, gone=type_ == "DELETED")
-            self.queue.add(owner_key)
+            self.queue.add((key[0], owner["name"]))
         previous = controller_of(old) if old else None
         if previous and previous["kind"] == "ReplicaSet" and (owner is None or previous["uid"] != owner["uid"]):
             self.queue.add((key[0], previous["name"]))
@@ -225,10 +174,7 @@ class ReplicaSetController(Controller):
     async def reconcile(self, key: Key) -> None:
         rs = self.sets.get(*key)
         if rs is None:
-            self.expectations.forget(key)
             return
-        if not self.expectations.satisfied(key):
-            return  # the awaited event puts the key back
         pods = [pod for pod in self._claim(rs) if pod_active(pod)]
         failure: ApiError | None = None
         if not deleting(rs):
@@ -283,27 +229,22 @@ class ReplicaSetController(Controller):
                 if not _namespace_ending(error):
                     self.event(rs, "FailedCreate", f"Error creating: {error.message}", warning=True)
                 return error
-            if self.pods.get(key[0], pod["metadata"]["name"]) is None:
-                self.expectations.creating(key, pod["metadata"]["uid"])
+            # Noted now, not with its event: looked at again before that, the set would make the pod a second time.
+            self._index(key_of(pod), controller_of(pod), gone=False)
             self.event(rs, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
             if made % 8 == 7:
                 await asyncio.sleep(0)  # a hundred pods should not make everybody else wait
         return None
 
     def _delete(self, key: Key, rs: dict, pod: dict) -> ApiError | None:
-        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
-        self.expectations.deleting(key, uid)
+        name = pod["metadata"]["name"]
         try:
-            self.api.delete("pods", key[0], name, uid=uid)
+            self.api.delete("pods", key[0], name, uid=pod["metadata"]["uid"])
         except ApiError as error:
-            self.expectations.seen(key, pod, gone=True)
             if error.reason == "NotFound":
                 return None
             self.event(rs, "FailedDelete", f"Error deleting: {error.message}", warning=True)
             return error
-        current = self.pods.get(key[0], name)
-        if current is None or deleting(current):
-            self.expectations.seen(key, pod, gone=True)
         self.event(rs, "SuccessfulDelete", f"Deleted pod: {name}")
         return None
 
