@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from harness import ROOT, Kube, TestCluster, eventually
 
+from harness import ROOT, Kube, TestCluster, eventually
 from servicelab.clusters.pocket import PocketCluster
 from servicelab.errors import ClusterError
 
