@@ -126,7 +126,7 @@ class Cluster:
         self._stops.append(scheduler.stop)
 
         tell("nodes")
-        images = Images()
+        images = Images(self.state / "images")
         for name, node in self.network.nodes.items():
             proxy = Proxy(self.api, node)
             await proxy.start()
