@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from harness import Kube, TestCluster, open_test_cluster
+from harness import Kube, TestCluster, shared_cluster
 
 
 def pytest_configure(config) -> None:
@@ -23,11 +23,9 @@ def pytest_collection_modifyitems(config, items) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory) -> TestCluster:
+def cluster(request) -> TestCluster:
     """The cluster of this worker, up until its last test."""
-    opened, close = open_test_cluster(tmp_path_factory.mktemp("state"))
-    yield opened
-    close()
+    return shared_cluster(request.config)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from servicelab import kubectl as kubectl_of_lab
@@ -190,6 +192,30 @@ def open_test_cluster(directory: Path) -> tuple[TestCluster, Callable[[], None]]
         words = log.read_text(errors="replace")[-4000:] if log.exists() else "(no log)"
         raise RuntimeError(f"{error}\n--- {log}:\n{words}") from error
     return TestCluster("pocket", cluster, cluster.kubeconfig()), lambda: cluster.stop(lambda step: None)
+
+
+_SHARED = pytest.StashKey[tuple[TestCluster, Callable[[], None], tempfile.TemporaryDirectory]]()
+
+
+def shared_cluster(config: pytest.Config) -> TestCluster:
+    """This worker's cluster, opened at the first call: tests get it by the fixture ``cluster``, notebooks by the root conftest."""
+    if _SHARED not in config.stash:
+        directory = tempfile.TemporaryDirectory(prefix="servicelab-test-")
+        try:
+            config.stash[_SHARED] = (*open_test_cluster(Path(directory.name)), directory)
+        except BaseException:
+            directory.cleanup()
+            raise
+    return config.stash[_SHARED][0]
+
+
+def close_shared_cluster(config: pytest.Config) -> None:
+    """Ends it, if it was opened."""
+    if _SHARED in config.stash:
+        _, close, directory = config.stash[_SHARED]
+        del config.stash[_SHARED]
+        close()
+        directory.cleanup()
 
 
 def _text(manifest: str | dict | list) -> str:
