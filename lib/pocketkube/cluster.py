@@ -44,6 +44,7 @@ VERSION = {
     "platform": "linux/amd64",
 }
 READY_TIMEOUT = 60  # seconds
+SHUTDOWN_GRACE = 2  # seconds that containers have to end by themselves when the cluster stops
 RELAY_CHUNK = 65536  # bytes
 
 
@@ -111,9 +112,18 @@ class Cluster:
         self.api = Api(store)
         await network
 
+        # In the order in which things may be taken for granted, so that stopping backwards takes nothing from
+        # under anyone: first the machines, then what gives them work, then what lets clients in.
+        tell("nodes")
+        images = Images(self.state / "images")
         kubelets = {}
-        app = make_app(self.api, token=identity.token, kubelets=kubelets, version_info=VERSION)
-        await self._serve_https(app, identity)
+        for name, node in self.network.nodes.items():
+            proxy = Proxy(self.api, node)
+            await proxy.start()
+            self._stops.append(proxy.stop)
+            kubelets[name] = Kubelet(self.api, node, root=self.state / "nodes" / name, images=images, cluster_dns=CLUSTER_DNS)
+        await asyncio.gather(*(kubelet.start() for kubelet in kubelets.values()))
+        self._stops.append(lambda: _stop_kubelets(kubelets.values()))
 
         tell("controllers")
         from pocketkube import controllers
@@ -124,16 +134,6 @@ class Cluster:
         scheduler = Scheduler(self.api)
         await scheduler.start()
         self._stops.append(scheduler.stop)
-
-        tell("nodes")
-        images = Images(self.state / "images")
-        for name, node in self.network.nodes.items():
-            proxy = Proxy(self.api, node)
-            await proxy.start()
-            self._stops.append(proxy.stop)
-            kubelets[name] = Kubelet(self.api, node, root=self.state / "nodes" / name, images=images, cluster_dns=CLUSTER_DNS)
-        await asyncio.gather(*(kubelet.start() for kubelet in kubelets.values()))
-        self._stops.extend(kubelet.stop for kubelet in kubelets.values())
         await self._nodes_ready()
 
         tell("dns")
@@ -149,6 +149,8 @@ class Cluster:
                 if error.reason != "AlreadyExists":
                     raise ClusterError(f"the API refused {resource} {manifest['metadata']['name']}: {error.message}") from error
 
+        app = make_app(self.api, token=identity.token, kubelets=kubelets, version_info=VERSION)
+        await self._serve_https(app, identity)
         control = ControlServer(self.state / "control.sock", self.network, status=self.status, stop=self._on_stop)
         await control.start()
         self._stops.append(control.stop)
@@ -223,6 +225,14 @@ class Cluster:
         credentials.write_private(self.state / "api-port", str(self.port))
         credentials.write_private(self.state / "kubeconfig", identity.kubeconfig(self.name, f"https://127.0.0.1:{self.port}"))
         credentials.write_private(self.state / "ready.json", json.dumps(self.status()))
+
+
+async def _stop_kubelets(kubelets) -> None:
+    """Let containers end by themselves for a moment; the kernel ends those that don't, with their PID namespace."""
+    stops = [asyncio.ensure_future(kubelet.stop()) for kubelet in kubelets]
+    _, late = await asyncio.wait(stops, timeout=SHUTDOWN_GRACE)
+    for stop in late:
+        stop.cancel()
 
 
 class Relay:

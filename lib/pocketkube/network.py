@@ -222,7 +222,7 @@ class NodeNetwork:
     # -- below: in the network thread ---------------------------------------------------------------------
 
     def _add_pod(self, pod: PodNetwork) -> None:
-        from pyroute2 import IPRoute
+        from pocketkube.rtnetlink import IPRoute
 
         node = self._ipr
         namespaces.create(pod.netns, prepare=lambda: _sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
@@ -260,7 +260,7 @@ class NodeNetwork:
         namespaces.remove(pod.netns)
 
     def _start(self) -> None:
-        from pyroute2 import IPRoute
+        from pocketkube.rtnetlink import IPRoute
 
         def settings() -> None:
             for key, value in _ROUTER_SYSCTLS.items():
@@ -328,7 +328,7 @@ class Network:
         self._thread = ThreadPoolExecutor(1, "network")
         self._nft_thread = ThreadPoolExecutor(1, "nft")
         self._ipr = None
-        self.netlink_error: type[Exception] = OSError  # pyroute2 is imported as late as possible: it takes 0.1 s
+        self.netlink_error: type[Exception] = OSError  # pyroute2 is imported in the thread, beside other imports
 
     def add_node(self, name: str, ip: str, pod_cidr: str) -> NodeNetwork:
         """Declare a node, before :meth:`start`."""
@@ -368,8 +368,7 @@ class Network:
         return await asyncio.get_running_loop().run_in_executor(self._nft_thread, function, *args)
 
     def _start(self) -> None:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+        from pocketkube.rtnetlink import IPRoute, NetlinkError
 
         self.netlink_error = NetlinkError
         for directory in (NETNS, UTSNS):
