@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _lab_options(sub)
     sub = add("up", _up, "start a cluster and leave it running")
     sub.add_argument("--image", help="kind: the node image, default kindest/node:v1.34.4")
+    sub.add_argument("--config", type=Path, help="kind: another configuration than kind-config.yaml")
     sub = add("down", _down, "stop the cluster; what is in it is kept for the next up")
     sub.add_argument("--delete", action="store_true", help="and forget everything that is in it")
     add("status", _status, "what is running")
@@ -166,7 +167,10 @@ def start(cluster: clusters.Cluster, **options: object) -> bool:
 
 def _up(args: argparse.Namespace) -> int:
     cluster = chosen(args)
-    new = start(cluster, image=args.image)
+    for option in ("image", "config"):
+        if getattr(args, option) and cluster.kind != "kind":
+            raise LabError(f"--{option} is for kind clusters, and this is a {cluster.kind} cluster. Add --cluster kind.")
+    new = start(cluster, image=args.image, config=args.config)
     print(f"✓ {cluster.kind} cluster {cluster.name} is up{'' if new else ' already'}: {cluster.status().detail}")
     print(f"  kubectl: export KUBECONFIG={cluster.kubeconfig()}   or   servicelab shell")
     return 0
@@ -270,8 +274,10 @@ def _test(args: argparse.Namespace) -> int:
         environment["SERVICELAB_BROWSER"] = "1"
     environment.setdefault("SERVICELAB_TEST_CLUSTER", "pocket")
     named = [a for a in args.rest if not a.startswith("-") and (ROOT / a.split("::")[0]).exists()]
-    targets = [] if named else ["tests", "notebooks"]
-    command = [sys.executable, "-m", "pytest", *(t for t in targets if (ROOT / t).exists()), *args.rest]
+    targets = [] if named else [t for t in ("tests", "notebooks") if (ROOT / t).exists()]
+    if any("notebooks" in t or t.endswith(".ipynb") for t in (*targets, *named)):
+        targets.append("--nbval")
+    command = [sys.executable, "-m", "pytest", *targets, *args.rest]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 

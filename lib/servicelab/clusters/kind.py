@@ -122,7 +122,7 @@ class KindCluster:
                 )
 
     def _create(self, progress: Progress, image: str, config: Path) -> None:
-        taken = [port for port in _host_ports(config) if not free_port(port)]
+        taken = [port for port in _host_ports(config) if not free_port(port)]  # a hostPort of 0 is any free one
         if taken:
             ports = " and ".join(map(str, taken))
             raise ClusterError(
