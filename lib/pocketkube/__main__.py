@@ -289,6 +289,8 @@ def _cluster(options, sockets, failure: int, progress: Progress) -> int:
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for library in ("pyroute2", "asyncio", "aiohttp"):  # what --verbose is about is our own steps
+        logging.getLogger(library).setLevel(logging.WARNING)
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
         # What newer Pythons do by themselves: no thread for each child process.
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())

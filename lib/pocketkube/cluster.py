@@ -110,6 +110,7 @@ class Cluster:
         store = Store(self.state / "store.sqlite")
         self._stops.append(store.close)
         self.api = Api(store)
+        self.api.bootstrap(NODES[0][1], API_PORT)
         await network
 
         # In the order in which things may be taken for granted, so that stopping backwards takes nothing from
