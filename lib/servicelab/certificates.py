@@ -275,14 +275,14 @@ def describe(certificate: bytes | str | Mapping) -> Description:
     )
 
 
-def private_directory(lab_name: str = "default") -> Path:
+def private_directory(lab) -> Path:
     """Give a directory that nobody else can read, and set ``$CERTS`` to it for the shell commands of a lesson.
 
-    The same name gives the same directory again, so that a kernel restart finds its keys. It is made below
+    The same cluster and namespace give the same directory again, so that a kernel restart finds its keys. It is made below
     ``$XDG_RUNTIME_DIR`` (kept in memory by most systems), or else below the system's directory for temporary files.
 
     Args:
-        lab_name: anything that tells one lab from another, such as cluster and namespace.
+        lab: what `connect()` gave.
 
     Raises:
         PermissionError: if the directory is there already and is another user's, a link, or readable by others:
@@ -291,8 +291,8 @@ def private_directory(lab_name: str = "default") -> Path:
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     if not base.is_dir() or not os.access(base, os.W_OK):
         base = Path(tempfile.gettempdir())
-    safe = "".join(c if c.isalnum() or c in "-." else "-" for c in lab_name)
-    path = base / f"servicelab-{os.getuid()}-{safe}"
+    name = "".join(c if c.isalnum() else "-" for c in f"{lab.cluster.name}-{lab.namespace}")
+    path = base / f"servicelab-{os.getuid()}-{name}"
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
@@ -306,9 +306,9 @@ def private_directory(lab_name: str = "default") -> Path:
     return path
 
 
-def remove_private_directory(lab_name: str = "default") -> None:
+def remove_private_directory(lab) -> None:
     """Remove what `private_directory` made, with the keys in it; nothing happens if it is gone already."""
-    shutil.rmtree(private_directory(lab_name))
+    shutil.rmtree(private_directory(lab))
     os.environ.pop("CERTS", None)
 
 

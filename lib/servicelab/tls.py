@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from servicelab.certificates import Description, KeyPair, describe
+from servicelab.errors import NotYet
 
+SERVERS, CLIENTS = "run=my-nginx", "app=curlpod"  # the pods of nginx-secure-app.yaml and of curlpod.yaml
 CERTIFICATE_IN_POD = "/etc/nginx/ssl/tls.crt"
 PATIENCE_WITH_VOLUMES = 150  # seconds: a kubelet looks at mounted Secrets about once a minute (its syncFrequency)
 
@@ -95,39 +97,60 @@ def clients(lab, ca: str | Path, name: str = "my-nginx", target: str = "deployme
     return pd.DataFrame({"client": list(rows), "verdict": list(rows.values())}).set_index("client")
 
 
-def rotate(lab, pair: KeyPair, *, secret: str = "nginxsecret", deployment: str = "my-nginx", reload: bool = True) -> None:
+def rotate(lab, pair: KeyPair, *, secret: str = "nginxsecret") -> None:
     """Put another certificate into the Secret, wait until the pods' files have followed, and have nginx read them.
 
     The steps are those of lesson 05, where each is done by hand first: replace the Secret, touch the pods so that their kubelets
-    look at once rather than within their sync period, wait for the file, `nginx -s reload`. No pod is replaced.
+    look at once rather than within their sync period, wait for the files, `nginx -s reload`. No pod is replaced.
 
     Args:
         lab: what `connect()` gave.
         pair: the new certificate and key.
-        secret: the Secret to replace; it is made if it isn't there.
-        deployment: whose pods mount it.
-        reload: whether nginx is told; without, the new files lie there and the old certificate goes on being served.
+        secret: the Secret to write; it is made if it isn't there.
 
     Raises:
         TimeoutError: if the files did not follow in time.
     """
-    lab.kubectl("apply", "--server-side", "--force-conflicts", "--filename", "-", input=json.dumps(pair.secret(secret, lab.namespace)))
-    hasten(lab, deployment)
-    pods = [pod["metadata"]["name"] for pod in lab.list("pods", f"run={deployment}") if not pod["metadata"].get("deletionTimestamp")]
-    for pod in pods:
-        wait_for_file(lab, pod, pair.certificate)
-        if reload:
-            lab.kubectl("exec", pod, "--", "nginx", "-s", "reload")
-    if reload:
-        wanted = describe(pair.certificate).fingerprint
-        for pod in pods:  # the old workers finish what they have; new connections meet the new certificate a moment later
-            lab.wait_for(_Serves(lab, f"pod/{pod}", wanted), timeout=30)
+    # Replaced as a whole: what `kubectl create secret` has made carries no record that `apply` could compare with.
+    verb = "replace" if any(item["metadata"]["name"] == secret for item in lab.list("secrets")) else "create"
+    lab.kubectl(verb, "--filename", "-", input=json.dumps(pair.secret(secret)))
+    for selector in (SERVERS, CLIENTS):
+        for pod in hasten(lab, selector):
+            wait_for_file(lab, pod, pair.certificate)
+            if selector == SERVERS:
+                lab.kubectl("exec", pod, "--", "nginx", "-s", "reload")
+    wait_until_served(lab, pair.certificate)
 
 
-def hasten(lab, deployment: str = "my-nginx") -> None:
-    """Change an annotation of the pods: their kubelets sync them now, and with them the files of mounted Secrets and ConfigMaps."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
-    lab.kubectl("annotate", "pods", "--selector", f"run={deployment}", "--overwrite", f"servicelab/looked-at={now}")
+def hasten(lab, selector: str) -> list[str]:
+    """Change an annotation of pods: their kubelets sync them now, and with them the files of mounted Secrets and ConfigMaps.
+
+    Returns:
+        The names of the pods, without those that are on their way out.
+    """
+    pods = [pod["metadata"]["name"] for pod in lab.list("pods", selector) if not pod["metadata"].get("deletionTimestamp")]
+    if pods:
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        lab.kubectl("annotate", "pods", *pods, "--overwrite", f"looked-at={now}")
+    return pods
+
+
+def wait_until_served(lab, certificate: bytes) -> None:
+    """Wait until every server serves this certificate: a reloaded nginx takes a moment, while the old workers finish.
+
+    Raises:
+        WaitTimeout: one of them doesn't, after 60 seconds.
+    """
+    wanted = describe(certificate).fingerprint
+
+    def every_server_serves_it() -> bool:
+        for pod in lab.list("pods", SERVERS):
+            name = pod["metadata"]["name"]
+            if not pod["metadata"].get("deletionTimestamp") and served(lab, f"pod/{name}").fingerprint != wanted:
+                raise NotYet(f"pod {name} serves another certificate")
+        return True
+
+    lab.wait_for(every_server_serves_it, timeout=60)
 
 
 def wait_for_file(lab, pod: str, content: bytes, path: str = CERTIFICATE_IN_POD) -> None:
@@ -147,19 +170,6 @@ def wait_for_file(lab, pod: str, content: bytes, path: str = CERTIFICATE_IN_POD)
             f"{path} in pod {pod} did not follow its Secret in {PATIENCE_WITH_VOLUMES} s ({error}). "
             f"Look at the pod's events: kubectl describe pod {pod}"
         ) from error
-
-
-class _Serves:
-    """A condition for `lab.wait_for`: the pod serves the certificate with this fingerprint."""
-
-    def __init__(self, lab, target: str, fingerprint: str):
-        self.lab, self.target, self.fingerprint = lab, target, fingerprint
-
-    def __call__(self) -> bool:
-        return served(self.lab, self.target).fingerprint == self.fingerprint
-
-    def __repr__(self) -> str:
-        return f"{self.target} serves the new certificate"
 
 
 def _handshake(port: int) -> str:
