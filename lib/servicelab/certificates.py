@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -252,11 +253,7 @@ def describe(certificate: bytes | str | Mapping) -> Description:
         is_authority = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         is_authority = False
-    try:
-        cert.verify_directly_issued_by(cert)
-        own = True
-    except Exception:  # InvalidSignature, ValueError, TypeError: all of them mean "another key signed it"
-        own = False
+    own = issued_by(pem, pem)
     common = cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     fingerprint = cert.fingerprint(hashes.SHA256()).hex().upper()
     return Description(
@@ -273,6 +270,30 @@ def describe(certificate: bytes | str | Mapping) -> Description:
         self_signed=own,
         is_authority=is_authority,
     )
+
+
+def belong_together(certificate: bytes, key: bytes) -> bool:
+    """Tell whether a private key is the one that a certificate was made for.
+
+    Raises:
+        ValueError: if either of them can't be read.
+    """
+    private = serialization.load_pem_private_key(key, password=None)
+    return x509.load_pem_x509_certificate(certificate).public_key() == private.public_key()
+
+
+def issued_by(certificate: bytes, authority: bytes) -> bool:
+    """Tell whether an authority's key has signed a certificate (one step, no chain, no dates).
+
+    Raises:
+        ValueError: if either of them can't be read.
+    """
+    leaf, ca = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(authority)
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):  # another issuer's name, another kind of key, another key
+        return False
+    return True
 
 
 def private_directory(lab) -> Path:

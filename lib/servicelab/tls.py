@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 from servicelab.certificates import Description, KeyPair, describe
@@ -62,13 +63,18 @@ def forwarded(lab, target: str, port: int) -> Iterator[int]:
 
 
 def served(lab, target: str, port: int = 443) -> Description:
+    """What the certificate says that a pod serves at this moment; see `served_pem`."""
+    return describe(served_pem(lab, target, port))
+
+
+def served_pem(lab, target: str, port: int = 443) -> bytes:
     """The certificate that a pod serves at this moment, from a handshake with it.
 
     Raises:
         RuntimeError: if the pod can't be reached, or doesn't speak TLS there.
     """
     with forwarded(lab, target, port) as local:
-        return describe(_handshake(local))
+        return _handshake(local).encode()
 
 
 def clients(lab, ca: str | Path, name: str = "my-nginx", target: str = "deployment/my-nginx"):
@@ -84,17 +90,25 @@ def clients(lab, ca: str | Path, name: str = "my-nginx", target: str = "deployme
         target: which pod to ask, as `kubectl port-forward` takes it.
 
     Returns:
-        A DataFrame with the columns client and verdict.
+        Verdicts: by client, "accepts it" or "refuses: " and its own words.
     """
-    import pandas as pd
-
     with forwarded(lab, target, 443) as local:
-        rows = {
+        return Verdicts({
             "curl": _curl_verdict(local, ca, name),
             "kubectl (Go)": _kubectl_verdict(local, ca, name),
             "Python (RFC 9525)": _python_verdict(local, ca, name),
-        }
-    return pd.DataFrame({"client": list(rows), "verdict": list(rows.values())}).set_index("client")
+        })  # fmt: skip
+
+
+class Verdicts(dict):
+    """What each client says, by its name; shown one to a line, with nothing cut off."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{client:<18} {verdict}" for client, verdict in self.items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(c)}</th><td style='text-align: left'>{escape(v)}</td></tr>" for c, v in self.items())
+        return f"<table><tr><th>client</th><th style='text-align: left'>verdict</th></tr>{rows}</table>"
 
 
 def rotate(lab, pair: KeyPair, *, secret: str = "nginxsecret") -> None:
