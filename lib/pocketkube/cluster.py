@@ -107,6 +107,7 @@ class Cluster:
         from pocketkube.store import Store
 
         identity = credentials.load_or_create(self.state, addresses=("127.0.0.1", NODES[0][1], "10.96.0.1"), names=(CONTROL_PLANE,))
+        (self.state / "store.sqlite").touch(mode=0o600)  # SQLite gives its journal the same mode
         store = Store(self.state / "store.sqlite")
         self._stops.append(store.close)
         self.api = Api(store)
