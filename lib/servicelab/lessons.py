@@ -54,6 +54,8 @@ MADE: tuple[tuple[str, str], ...] = (
     ("service", "my-nginx"),
     ("service", "my-nginx-alt"),
     ("service", "my-nginx-typo"),
+    ("service", "named-port"),
+    ("pod", "named-port"),
     # 03
     ("service", "backend"),
     ("pod", "frontend"),

@@ -92,17 +92,18 @@ class Check:
     def __repr__(self) -> str:
         return f"<check.{self.name}: {self.title}>"
 
-    def __call__(self, lab, **expected) -> None:
+    def __call__(self, lab, *given, **expected) -> None:
         """Look, print `✓ what was seen` or `✗ what is missing` with a hint, and keep the result in the learner's progress.
 
         Args:
             lab: what `connect()` gave.
-            expected: what the lesson was parameterised with (such as `replicas=3`); see the check's own help.
+            given: what the check wants to be told, such as the addresses noted before; see its own help.
+            expected: the same by name, such as `replicas=3`.
 
         Raises:
             CheckFailed: in a headless run, when the check fails.
         """
-        result = self.result(lab, **expected)
+        result = self.result(lab, *given, **expected)
         record = getattr(getattr(lab, "progress", None), "record", None)
         if record is not None:
             record("check", self.key, result.passed, result.message, result.hint, result.level)
@@ -116,7 +117,7 @@ class Check:
             raise CheckFailed("\n".join([f"check.{self.name}: {lines[0]}", *lines[1:]]))
         print("\n".join(lines))
 
-    def result(self, lab, **expected) -> Result:
+    def result(self, lab, *given, **expected) -> Result:
         """Look until it is right or patience ends, without printing.
 
         A repeated call that finds the same thing missing gives the next hint; another problem starts again at its first.
@@ -127,7 +128,7 @@ class Check:
         deadline = time.monotonic() + lab.patience
         while True:
             try:
-                message = self.look(lab, **expected)
+                message = self.look(lab, *given, **expected)
             except Missing as missing:
                 if missing.settles and time.monotonic() < deadline:
                     time.sleep(LOOK_AGAIN_SECONDS)

@@ -29,6 +29,9 @@ def port_conflict(lab) -> str:
             "There must be more pods than nodes that may run them, each with a hostPort.",
             "kubectl delete deployment host-port; kubectl apply -f ../manifests/host-port.yaml",
         )
+    starting = [pod for pod in pods if pod["spec"].get("nodeName") and not is_ready(pod)]
+    if starting:
+        raise Missing(trouble(starting[0]), "kubectl get pods -l run=host-port")
     running = sum(is_ready(pod) for pod in pods)
     return f"{running} pods own port {_host_ports(pods[0])[0]} of a node each; {len(unscheduled)} waits for a node where it is free"
 
@@ -47,7 +50,7 @@ def servers_run(lab, replicas: int = 2) -> str:
 def many_on_one_node(lab) -> str:
     """Some node runs several pods of `my-nginx`, all on port 80, and every pod answers."""
     pods = ready_pods(lab, SELECTOR, 2, APPLY)
-    [(_, most)] = Counter(pod["spec"]["nodeName"] for pod in pods).most_common(1)[0]
+    most = max(Counter(pod["spec"]["nodeName"] for pod in pods).values())
     if most < 2:
         raise Missing(
             f"no node runs two pods of my-nginx: {len(pods)} pods on {len({p['spec']['nodeName'] for p in pods})} nodes",

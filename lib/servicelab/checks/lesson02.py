@@ -109,6 +109,30 @@ def cluster_ip_is_virtual(lab) -> str:
     return f"{ip} is on no interface of {len(list(lab.nodes))} nodes, answered 20 of 20 requests, and no packet to it left a node"
 
 
+@checker(lesson=2, title="a Service finds a port by its name")
+def named_port(lab) -> str:
+    """The Service `named-port` sends to the port that its pod calls `web`, and gets an answer."""
+    apply = "kubectl apply -f ../manifests/named-port.yaml"
+    service = _service(lab, "named-port", apply)
+    port = service["spec"]["ports"][0]
+    if isinstance(port.get("targetPort"), int):
+        raise Missing(f"named-port sends to port {port['targetPort']}, a number", "targetPort may be a name.", apply, settles=False)
+    pod = ready_pod(lab, "named-port", apply)
+    names = {p.get("name"): p["containerPort"] for c in pod["spec"]["containers"] for p in c.get("ports", [])}
+    if port["targetPort"] not in names:
+        raise Missing(
+            f"no container of the pod named-port calls a port {port['targetPort']}",
+            "The name stands in the container's list of ports: spec.containers[].ports[].name",
+            f"kubectl delete pod named-port; {apply}",
+            settles=False,
+        )
+    ready_pod(lab, "curl", CLIENT)
+    status = status_of(lab, "curl", f"http://{service['spec']['clusterIP']}:{port['port']}")
+    if status != "200":
+        raise Missing(f"named-port answers with HTTP status {status}", "kubectl describe service named-port")
+    return f"named-port takes port {port['port']} and sends to {port['targetPort']}, which is port {names[port['targetPort']]} in the pod"
+
+
 @checker(lesson=2, title="one client, one pod")
 def one_client_one_pod(lab) -> str:
     """With session affinity all requests of one client are answered by one pod."""
