@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from servicelab.lab import Lab
+    from servicelab.views.packet_path import PacketPath
     from servicelab.views.topology import Topology
 
 
@@ -39,3 +40,22 @@ class Views:
         from servicelab.views.topology import Topology
 
         return Topology(self._lab, list(services) or None)
+
+    def packet_path(self, client: str = "curl", url: str = "http://my-nginx") -> PacketPath:
+        """One request from a pod to a URL, step by step, with what DNS, the routes and the kernels' rules say about it.
+
+        Args:
+            client: A pod with curl: its name, a label selector, or ``deployment/NAME``.
+            url: Where to; a short name, a full name, or an address.
+
+        Raises:
+            NotFound: There is no such pod.
+            LabError: Nothing can be sent from it; says why.
+
+        Example::
+
+            lab.view.packet_path("curl", "http://my-nginx")
+        """
+        from servicelab.views.packet_path import PacketPath
+
+        return PacketPath(self._lab, client, url)

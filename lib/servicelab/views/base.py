@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import threading
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from servicelab import settings
 from servicelab.views.svg import Scene
 from servicelab.views.theme import STYLE
 
@@ -21,11 +21,6 @@ UNSEEN_SECONDS = 120.0  # a live view that no browser has drawn by then stops wa
 def script(*names: str) -> str:
     """The JavaScript of a view: the common renderer and its own file behind it, since a widget's module can import no file beside it."""
     return "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("scene.js", *names))
-
-
-def headless() -> bool:
-    """Whether nobody looks: a test or a recording runs the notebook."""
-    return os.environ.get("SERVICELAB_HEADLESS") == "1"
 
 
 class View(anywidget.AnyWidget):
@@ -99,7 +94,7 @@ class View(anywidget.AnyWidget):
         return self.text()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        if not headless():
+        if not settings.headless():
             self.begin()
             self._forget_timer()
             self._unseen = threading.Timer(UNSEEN_SECONDS, lambda: self.viewers or self.end())

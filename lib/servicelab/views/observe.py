@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kr8s
 
 from servicelab.views.world import World
+
+if TYPE_CHECKING:
+    from servicelab.lab import Lab
 
 VERSIONS = {"nodes": "v1", "pods": "v1", "services": "v1", "endpointslices": "discovery.k8s.io/v1"}
 WATCH_SECONDS = 60  # the server ends a watch after this long, so that a connection which died in silence is noticed soon
@@ -70,20 +72,24 @@ class Background:
             self.thread.join(seconds)
 
 
-async def connect() -> Any:
-    """A new client of the lab's cluster, by the kubeconfig that ``connect()`` put into the environment, or the pod's own account
-    inside a cluster.
+async def connect(lab: Lab, *, again: bool = False) -> Any:
+    """A new client of the lab's cluster.
 
     Always a new one: kr8s's factory would give the one from before a restart, which knows only the old address.
+
+    Args:
+        lab: Whose cluster.
+        again: After a connection broke: ask the cluster for its kubeconfig anew, since a restarted one may answer at another port.
     """
-    return await kr8s.asyncio.Api(kubeconfig=os.environ.get("KUBECONFIG"), bypass_factory=True)
+    file = await asyncio.to_thread(lab.cluster.kubeconfig) if again else lab.kubeconfig
+    return await kr8s.asyncio.Api(kubeconfig=str(file), bypass_factory=True)
 
 
 class Observer:
     """Keeps a :class:`World` like the cluster, and tells of each change.
 
     Args:
-        namespace: Whose pods, Services and EndpointSlices are followed; nodes belong to none.
+        lab: Whose cluster and namespace is followed; nodes belong to no namespace.
         changed: Called in the observer's thread with the world after every burst of changes, and when :attr:`trouble` changes.
         kinds: Which kinds to follow.
         event: Called in the thread at once for each event, with (kind, ``REPLACED`` or the watch's own type, object or list), for who
@@ -92,13 +98,13 @@ class Observer:
 
     def __init__(
         self,
-        namespace: str,
+        lab: Lab,
         changed: Callable[[World], None],
         *,
         kinds: tuple[str, ...] = tuple(VERSIONS),
         event: Callable[[str, str, Any], None] | None = None,
     ) -> None:
-        self.namespace, self.kinds = namespace, kinds
+        self._lab, self.namespace, self.kinds = lab, lab.namespace, kinds
         self.world = World()
         self._changed, self._event = changed, event
         self._troubles: dict[str, str] = {}
@@ -142,10 +148,10 @@ class Observer:
             self._changed(self.world)
 
     async def _follow(self, kind: str) -> None:
-        wait = 0.5
+        wait, again = 0.5, False
         while True:
             try:
-                api = await connect()
+                api = await connect(self._lab, again=again)
                 async for event, item in watch(api, kind, None if kind == "nodes" else self.namespace):
                     wait = 0.5
                     self._troubles.pop(kind, None)
@@ -168,6 +174,7 @@ class Observer:
             except Exception as error:
                 self._troubles[kind] = f"The cluster does not answer ({words_of(error)}). Trying again; `servicelab status` says more."
                 self._dirty.set()
+                again = True
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 4)
 
