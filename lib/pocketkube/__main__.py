@@ -294,6 +294,10 @@ def _cluster(options, sockets, failure: int, progress: Progress) -> int:
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
         # What newer Pythons do by themselves: no thread for each child process.
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+    from pocketkube.lightimport import make_light
+
+    for package in ("aiohttp", "pyroute2"):
+        make_light(package)
     from pocketkube.cluster import Cluster, ClusterError
 
     async def run() -> None:

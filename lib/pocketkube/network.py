@@ -222,7 +222,7 @@ class NodeNetwork:
     # -- below: in the network thread ---------------------------------------------------------------------
 
     def _add_pod(self, pod: PodNetwork) -> None:
-        from pocketkube.rtnetlink import IPRoute
+        from pyroute2.iproute.linux import IPRoute
 
         node = self._ipr
         namespaces.create(pod.netns, prepare=lambda: _sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
@@ -260,7 +260,7 @@ class NodeNetwork:
         namespaces.remove(pod.netns)
 
     def _start(self) -> None:
-        from pocketkube.rtnetlink import IPRoute
+        from pyroute2.iproute.linux import IPRoute
 
         def settings() -> None:
             for key, value in _ROUTER_SYSCTLS.items():
@@ -368,7 +368,8 @@ class Network:
         return await asyncio.get_running_loop().run_in_executor(self._nft_thread, function, *args)
 
     def _start(self) -> None:
-        from pocketkube.rtnetlink import IPRoute, NetlinkError
+        from pyroute2.iproute.linux import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
 
         self.netlink_error = NetlinkError
         for directory in (NETNS, UTSNS):
