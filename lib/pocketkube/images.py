@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_log = logging.getLogger(__name__)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TAG_WORDS = (
@@ -129,6 +131,19 @@ def normalize(reference: str) -> tuple[str, str]:
     return name, match["tag"] or ("" if match["digest"] else "latest")
 
 
+def full_name(reference: str) -> str:
+    """A reference with everything that it leaves out.
+
+    >>> full_name("nginx")
+    'docker.io/library/nginx:latest'
+
+    Raises:
+        ImageError: InvalidImageName, the reference is malformed.
+    """
+    repository, tag = normalize(reference)
+    return f"{repository}:{tag}" if tag else reference
+
+
 def default_pull_policy(reference: str) -> str:
     """``Always`` for the tag latest (or none), else ``IfNotPresent``: what the API server defaults to."""
     try:
@@ -150,6 +165,14 @@ class Images:
         self._built: dict[str, tuple[Path, str, int]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
+    async def prepare(self) -> None:
+        """Builds the layers of all images that this machine has the programs for, so that the first pod doesn't wait for them."""
+        for repository in _RECIPES:
+            try:
+                await self.pull(f"{repository}:latest")
+            except ImageError as error:  # the pod that wants it is told
+                _log.info("%s: %s", repository, error)
+
     async def pull(self, reference: str) -> Image:
         """The image that ``reference`` names.
 
@@ -158,7 +181,7 @@ class Images:
                 InvalidImageName when the reference can't be parsed.
         """
         repository, tag = normalize(reference)
-        full = f"{repository}:{tag}" if tag else reference
+        full = full_name(reference)
         recipe = _RECIPES.get(repository)
         failed = f'failed to pull and unpack image "{full}": failed to resolve reference "{full}": '
         if recipe is None:

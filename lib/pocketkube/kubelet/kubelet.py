@@ -73,7 +73,6 @@ class Kubelet:
             taints=taints if taints is not None else [CONTROL_PLANE_TAINT] if control_plane else [],
         )
         self.host_ports = HostPorts(node.nft)
-        self.attached: dict[str, set[Callable[[str, bytes], None]]] = {}  # container id to those who watch its output
         self._workers: dict[str, PodWorker] = {}
         self._background: set[asyncio.Task] = set()
         self._cancel: list[Callable[[], None]] = []
@@ -88,6 +87,7 @@ class Kubelet:
             cancel = self.api.informer(resource).on_change(callback)
             if cancel is not None:
                 self._cancel.append(cancel)
+        self.background(self.images.prepare())
 
     async def stop(self) -> None:
         """Ends all containers; the pods stay in the store, and come back with the next start."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..apiserver.api import ApiError
-from ..images import Image, ImageError, default_pull_policy
+from ..images import Image, ImageError, default_pull_policy, full_name
 from ..network import NetworkError
 from . import probes, process
 from .environment import ConfigError, container_environment, expand
@@ -76,8 +76,10 @@ class PodWorker:
 
     def update(self, pod: dict) -> None:
         """The API object has changed."""
-        self.pod = pod
-        self.wake.set()
+        old, self.pod = self.pod, pod
+        # The status is mostly this worker's own writing; of others' there are only the conditions of readiness gates.
+        if pod["spec"].get("readinessGates") or pod["spec"] != old["spec"] or _identity(pod) != _identity(old):
+            self.wake.set()
 
     def remove(self) -> None:
         """The API object is gone."""
@@ -346,13 +348,14 @@ class PodWorker:
         state.container = container
         log = LogFile(self.log_path(state, state.run))
         state.log = log
-        self.kubelet.attached.setdefault(container.id, set())
         began = time.time()
         self.event("Normal", "Created", f"Created container: {state.name}", state)
 
         def output(stream: str, data: bytes) -> None:
             log.write(stream, data)
-            for listener in self.kubelet.attached.get(container.id, ()):
+            if state.spec.get("stdinOnce") and not container.was_attached and len(container.written) < 64:
+                container.written.append((stream, data))
+            for listener in tuple(container.listeners):
                 listener(stream, data)
 
         try:
@@ -395,26 +398,24 @@ class PodWorker:
         reference = state.spec["image"]
         policy = state.spec.get("imagePullPolicy") or default_pull_policy(reference)
         try:
-            began = time.monotonic()
-            image = await self.kubelet.images.pull(reference)
-            present = self.kubelet.node_object.has_image(image.name)
+            present = self.kubelet.node_object.has_image(full_name(reference))
             if policy == "Never" and not present:
                 state.waiting = ("ErrImageNeverPull", f'Container image "{reference}" is not present with pull policy of Never')
                 self.event("Warning", "ErrImageNeverPull", state.waiting[1], state)
                 self.event("Warning", "Failed", "Error: ErrImageNeverPull", state)
                 delays.append(10.0)
                 return None
-            if present and policy != "Always":
+            quiet = present and policy != "Always"
+            if not quiet:
+                self.event("Normal", "Pulling", f'Pulling image "{reference}"', state)
+            began = time.monotonic()
+            image = await self.kubelet.images.pull(reference)
+            if quiet:
                 self.event("Normal", "Pulled", f'Container image "{reference}" already present on machine', state)
             else:
                 took = _go_milliseconds(time.monotonic() - began)
-                self.event("Normal", "Pulling", f'Pulling image "{reference}"', state)
-                self.event(
-                    "Normal",
-                    "Pulled",
-                    f'Successfully pulled image "{reference}" in {took} ({took} including waiting). Image size: {image.size} bytes.',
-                    state,
-                )
+                text = f'Successfully pulled image "{reference}" in {took} ({took} including waiting). Image size: {image.size} bytes.'
+                self.event("Normal", "Pulled", text, state)
             self.kubelet.node_object.add_image(image.name, image.size)
             return image
         except ImageError as error:
@@ -428,7 +429,6 @@ class PodWorker:
             state.image_until = time.monotonic() + state.image_delay
             state.image_error = error.message
             state.waiting = ("ErrImagePull", error.message)
-            self.event("Normal", "Pulling", f'Pulling image "{reference}"', state)
             self.event("Warning", "Failed", f'Failed to pull image "{reference}": {error.message}', state)
             self.event("Warning", "Failed", "Error: ErrImagePull", state)
             delays.append(1.0)  # then it is ImagePullBackOff
@@ -766,6 +766,10 @@ class PodWorker:
         if status != old:
             pod["status"] = status
             api.update("pods", pod, subresource="status")
+
+
+def _identity(pod: dict) -> dict:
+    return {k: v for k, v in pod["metadata"].items() if k not in ("resourceVersion", "managedFields")}
 
 
 def _pod_security(spec: dict) -> dict:

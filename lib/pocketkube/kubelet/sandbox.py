@@ -152,6 +152,9 @@ class Container:
         self.terminal: int | None = None  # the master side, for tty: true
         self._readers: list[PipeReader] = []
         self._early_stderr = bytearray()
+        self.listeners: set[Callable[[str, bytes], None]] = set()  # who is attached
+        self.was_attached = False
+        self.written: list[tuple[str, bytes]] = []  # the beginning of its output, for the first who attaches
 
     # ------------------------------------------------------------------------------------------------------ start
 
@@ -186,7 +189,7 @@ class Container:
                 os.set_inheritable(master, False)
                 ours.append(master)
                 theirs.append(slave)
-                self._own(slave)
+                self.own(slave)
                 streams = (slave, slave, slave)
                 self.terminal = master
                 self.stdin_fd = os.dup(master) if config.stdin else None
@@ -202,8 +205,8 @@ class Container:
                 err_read, err_write = pipe()
                 ours += [out_read, err_read]
                 theirs += [out_write, err_write]
-                self._own(out_write)
-                self._own(err_write)
+                self.own(out_write)
+                self.own(err_write)
                 streams = (stdin, out_write, err_write)
             args = os.memfd_create("bwrap-arguments")
             theirs.append(args)
@@ -252,7 +255,7 @@ class Container:
                 raise StartError(message)
             output("stderr", early)
 
-    def _own(self, fd: int) -> None:
+    def own(self, fd: int) -> None:
         """/dev/stdout of a container is openable by its user, as with every other runtime."""
         if self.config.user.uid and mapped_ids() > 1:
             os.fchown(fd, self.config.user.uid, self.config.user.gid)
@@ -441,6 +444,21 @@ class Container:
             else:
                 self.process.signal(signal.SIGKILL)
             await self.ended.wait()
+
+    def has_program(self, name: str) -> bool:
+        """Whether a command can be run in the container: by path, or found on its PATH."""
+        root = Path(f"/proc/{self.pid}/root")
+        places = [name] if "/" in name else [f"{part}/{name}" for part in self.config.environment.get("PATH", PATH).split(":") if part]
+        for place in places:
+            path = place if place.startswith("/") else f"{self.config.directory}/{place}"
+            found = str(root) + resolve_in_root(root, path)
+            if os.path.isfile(found) and os.stat(found).st_mode & 0o111:
+                return True
+        return False
+
+    def open_pty(self) -> tuple[int, int]:
+        """A new terminal of the container: (master, slave)."""
+        return syscalls.open_pty(f"/proc/{self.pid}/root/dev/pts/ptmx")
 
     def exec_argv(self, command: Sequence[str], *, tty: bool = False) -> list[str]:
         """The argv, for this machine, that runs ``command`` in the container as the container's user.
