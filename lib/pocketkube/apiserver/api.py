@@ -305,7 +305,7 @@ class Api:
 
     def _commit(self, kind: Resource, old: dict[str, Any], new: dict[str, Any], options: Options) -> dict[str, Any]:
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-        if new == old or _unmanaged(new) == _unmanaged(old):
+        if new == old:
             return clone(old)
         if self._is_over(kind, new):
             if not options.dry_run:
@@ -343,8 +343,7 @@ class Api:
         of = self.resource(resource)
         options = options or Options()
         old = self.peek(resource, namespace, name)
-        base = {**old, "metadata": {key: value for key, value in old["metadata"].items() if key != "managedFields"}}
-        changed = patched(base, patch, kind, schema.struct_of(of))
+        changed = patched(old, patch, kind, schema.struct_of(of))
         if changed.get("metadata", {}).get("name") != name:
             raise errors.bad_request(f"the name of the object ({changed.get('metadata', {}).get('name')}) does not match the name on the URL ({name})")
         try:
@@ -486,6 +485,14 @@ class Api:
             "status": {"token": admission.token(account, lifetime, audiences, self._token_key, now), "expirationTimestamp": expires},
         }
 
+    def account_of(self, token: str) -> str | None:
+        """The service account (``system:serviceaccount:NAMESPACE:NAME``) whose valid token this is, or None."""
+        user = admission.check_token(token, self._token_key, time.time())
+        if user:
+            namespace, name = user.split(":")[2:]
+            return user if self.store.get("serviceaccounts", namespace, name) is not None else None
+        return None
+
     # --- events -------------------------------------------------------------------------------------------------------------------------
 
     def record_event(self, obj: dict[str, Any], type_: str, reason: str, message: str, component: str, node: str | None = None, *,
@@ -571,6 +578,10 @@ class Api:
     def _manage(self, kind: Resource, old: dict[str, Any] | None, new: dict[str, Any], options: Options, subresource: str | None = None
                 ) -> None:
         """Record who set which fields, for clients that name themselves."""
+        if options.manager:
+            from . import apply
+
+            apply.track(kind, old, new, options.manager, subresource, timestamp())
 
 
 def patched(original: dict[str, Any], patch: Any, kind: str, struct: schema.Struct | None) -> dict[str, Any]:
@@ -607,10 +618,6 @@ def _desired(kind: Resource, obj: dict[str, Any]) -> Any:
     if kind.kind == "EndpointSlice":
         return obj.get("endpoints"), obj.get("ports"), obj["metadata"].get("labels")
     return obj.get("spec")
-
-
-def _unmanaged(obj: dict[str, Any]) -> dict[str, Any]:
-    return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "managedFields"}}
 
 
 def _size(obj: Any) -> int:
