@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,7 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
     """
     from .lab import Lab
 
-    while _open:  # a cell that is run again: the earlier connection's sockets and helper pods aren't needed any more
-        _open.pop().close()
+    _close_all()  # a cell that is run again: the earlier connection's sockets and helper pods aren't needed any more
     chosen = clusters.choose(cluster)
     try:
         file = chosen.kubeconfig()
@@ -51,6 +51,8 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
         status = chosen.status()
         raise ClusterError(status.detail if not status.running else str(error)) from error
     space = namespace or chosen.default_namespace
+    if chosen.kind == "context":
+        chosen.namespace = space
     lab = Lab(chosen, _with_namespace(file, space), space)
     _ensure_namespace(lab)
     os.environ.setdefault("SERVICELAB_USER_KUBECONFIG", os.environ.get("KUBECONFIG", ""))
@@ -63,6 +65,12 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
 
         card.show(lab)
     return lab
+
+
+@atexit.register
+def _close_all() -> None:
+    while _open:
+        _open.pop().close()
 
 
 def current() -> Lab | None:
@@ -85,7 +93,15 @@ def _ensure_namespace(lab: Lab) -> None:
     try:
         found = lab.client.get("namespaces", lab.namespace)
     except NotAllowed:
-        return  # a student may use the namespace without seeing it; what isn't there shows at the first command
+        # a student may use a namespace without being allowed to look at the namespace itself
+        try:
+            lab.client.list("pods", lab.namespace)
+        except NotAllowed as error:
+            raise NotAllowed(
+                f"You may not work in the namespace {lab.namespace!r} of this cluster: {error} "
+                f"Without namespace=… connect() takes the one that your kubeconfig names."
+            ) from error
+        return
     except NotFound:
         try:
             body = {

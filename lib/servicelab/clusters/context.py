@@ -36,6 +36,7 @@ class ContextCluster:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.namespace: str | None = None  # where the learner works, once connect() knows: pods for node steps go there
         self._file: Path | None = None
         self._nodes: tuple[bool, str] | None = None
         self._pods: dict[str, str] = {}
@@ -92,10 +93,11 @@ class ContextCluster:
     def kubeconfig(self) -> Path:
         """A copy with this one context, so that the lab never writes to the user's own file."""
         if self._file is None:
+            config = yaml.safe_dump(self._config())
             folder = cluster_dir(
                 "".join(c if c.isalnum() else "-" for c in self.name.lower()).strip("-")[:40].strip("-") or "x", "context-"
             )
-            self._file = write_private(folder / "kubeconfig", yaml.safe_dump(self._config()))
+            self._file = write_private(folder / "kubeconfig", config)
         return self._file
 
     # -- nodes and the outside ----------------------------------------------------------------------------------------
@@ -110,6 +112,10 @@ class ContextCluster:
         """Why not, in one sentence."""
         return self._probe()[1]
 
+    @property
+    def _where(self) -> str:
+        return self.namespace or self.default_namespace
+
     def _probe(self) -> tuple[bool, str]:
         if self._nodes is None:
             manifest = self._pod("servicelab-node-probe", "any-node")
@@ -119,14 +125,14 @@ class ContextCluster:
                 "-f",
                 "-",
                 kubeconfig=self.kubeconfig(),
-                namespace=self.default_namespace,
+                namespace=self._where,
                 input=json.dumps(manifest),
             )
-            rights = kubectl.run("auth", "can-i", "create", "pods/exec", kubeconfig=self.kubeconfig(), namespace=self.default_namespace)
+            rights = kubectl.run("auth", "can-i", "create", "pods/exec", kubeconfig=self.kubeconfig(), namespace=self._where)
             if done.returncode == 0 and rights.returncode == 0:
                 self._nodes = (True, "")
             elif "not found" in done.stderr and "namespaces" in done.stderr:
-                return False, f"the namespace {self.default_namespace} is not there yet"
+                return False, f"the namespace {self._where} is not there yet"
             else:
                 said = done.stderr.strip() or "no right to exec into pods"
                 self._nodes = (False, f"this cluster does not let you run commands on its nodes ({said.splitlines()[0][:200]})")
@@ -156,7 +162,7 @@ class ContextCluster:
             if name := self._pods.get(node):
                 return name
             name = f"servicelab-node-{secrets.token_hex(3)}"
-            where = {"kubeconfig": self.kubeconfig(), "namespace": self.default_namespace}
+            where = {"kubeconfig": self.kubeconfig(), "namespace": self._where}
             made = kubectl.run("create", "-f", "-", input=json.dumps(self._pod(name, node)), **where)
             if made.returncode:
                 raise ClusterError(f"The pod that runs commands on {node} can't be made: {made.stderr.strip()}")
@@ -176,7 +182,7 @@ class ContextCluster:
         enter = ["nsenter", "-t", "1", "-m", "-n", "-u", "-i", "--", *argv]
         done = kubectl.run(
             "exec", *(["-i"] if input is not None else []), pod, "--", *enter,
-            kubeconfig=self.kubeconfig(), namespace=self.default_namespace, input=input, timeout=timeout,
+            kubeconfig=self.kubeconfig(), namespace=self._where, input=input, timeout=timeout,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -193,7 +199,7 @@ class ContextCluster:
                 "--wait=false",
                 "--ignore-not-found",
                 kubeconfig=self.kubeconfig(),
-                namespace=self.default_namespace,
+                namespace=self._where,
             )
 
     def run_outside(self, argv: Sequence[str], *, input: str | None = None, timeout: float = 30.0) -> Ran:

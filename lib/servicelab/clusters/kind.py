@@ -87,7 +87,7 @@ class KindCluster:
                 "broken",
                 f"Of kind cluster {self.name!r} these nodes are down: {', '.join(down)}; servicelab up --cluster kind starts them.",
             )
-        return Status("running", f"{len(containers)} nodes in Docker containers")
+        return Status("running", f"{len(containers)} node{'s' * (len(containers) > 1)} in Docker containers")
 
     def start(self, progress: Progress, *, image: str | None = None, config: Path | None = None, **_: Any) -> None:
         """Makes the cluster, or starts its stopped containers again.
@@ -124,9 +124,9 @@ class KindCluster:
     def _create(self, progress: Progress, image: str, config: Path) -> None:
         taken = [port for port in _host_ports(config) if not free_port(port)]  # a hostPort of 0 is any free one
         if taken:
-            ports = " and ".join(map(str, taken))
+            ports = f"Ports {taken[0]} and {taken[1]} of this machine are" if len(taken) == 2 else f"Port {taken[0]} of this machine is"
             raise ClusterError(
-                f"Port {ports} of this machine is taken by another program, and the cluster's node ports need it. "
+                f"{ports} taken by another program, and kind-config.yaml maps the cluster's node ports there. "
                 f"Stop that program (ss -ltnp 'sport = :{taken[0]}' names it; another lab cluster? servicelab status), then try again."
             )
         if _docker("image", "inspect", image).returncode:
@@ -141,12 +141,13 @@ class KindCluster:
         own = cluster_dir(self.name, "kind-") / "kubeconfig"
         command = ["kind", "create", "cluster", "--name", self.name, "--image", image, "--config", str(config), "--kubeconfig", str(own)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
-            said = []
+            said, last = [], ""
             try:
                 for line in process.stdout:  # type: ignore[union-attr]
                     said.append(line)
-                    if step := re.match(r"\s*[•✓]\s*(.+?)\s*(\.\.\.)?\s*$", re.sub(r"\x1b\[[0-9;]*m", "", line)):
-                        progress(step.group(1))
+                    step = re.match(r"\s*[•✓]\s*(.+?)\s*(\.\.\.)?\s*$", re.sub(r"\x1b\[[0-9;]*m", "", line))
+                    if step and step.group(1) != last:  # kind says each step twice: when it begins and when it is done
+                        progress(last := step.group(1))
             except BaseException:
                 process.terminate()
                 raise
@@ -167,10 +168,16 @@ class KindCluster:
         while True:
             done = kubectl.run("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s", kubeconfig=path, timeout=90)
             if done.returncode == 0:
-                return
+                progress("waiting for the cluster's DNS")
+                dns = ("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=60s")
+                done = kubectl.run(*dns, kubeconfig=path, timeout=90)
+                if done.returncode == 0:
+                    return
             if time.monotonic() > deadline:
                 nodes = kubectl.run("get", "nodes", kubeconfig=path).stdout
-                raise ClusterError(f"The nodes of {self.name!r} did not become Ready in 3 minutes: {_last_line(done.stderr)}\n{nodes}")
+                raise ClusterError(
+                    f"The nodes and the DNS of {self.name!r} did not become ready in 3 minutes: {_last_line(done.stderr)}\n{nodes}"
+                )
             time.sleep(1)  # the API server itself is only just coming up: there is nothing to watch yet
 
     def stop(self, progress: Progress) -> None:
@@ -180,7 +187,7 @@ class KindCluster:
         _docker("rm", "-f", self._outside_name, timeout=60)
         names = sorted(self._containers())
         if names:
-            progress(f"stopping the {len(names)} nodes of kind cluster {self.name}")
+            progress(f"stopping the nodes of kind cluster {self.name}: {', '.join(names)}")
             done = _docker("stop", *names, timeout=120)
             if done.returncode:
                 raise ClusterError(f"Docker could not stop the nodes of {self.name!r}: {_last_line(done.stderr)}")
@@ -197,8 +204,7 @@ class KindCluster:
         )  # fmt: skip
         if done.returncode:
             raise ClusterError(f"kind could not delete the cluster {self.name!r}: {_last_line(done.stderr)}")
-        for file in cluster_dir(self.name, "kind-").glob("kubeconfig*"):
-            file.unlink()
+        shutil.rmtree(cluster_dir(self.name, "kind-"))
 
     def kubeconfig(self) -> Path:
         """Asks kind for the cluster's kubeconfig and keeps it in the lab's own state directory."""
