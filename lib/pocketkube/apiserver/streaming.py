@@ -329,18 +329,13 @@ async def exec_(request: web.Request, pod: dict) -> web.StreamResponse:
     if not container.running:
         await channels.finish(_internal(f'error executing command in container: container not found ("{name}")'))
         return channels.response
-    if not container.has_program(command[0]):
-        why = (
-            f"exec: {json.dumps(command[0])}: stat {command[0]}: no such file or directory"
-            if "/" in command[0]
-            else f"exec: {json.dumps(command[0])}: executable file not found in $PATH"
+    problem = container.program_problem(command[0])
+    if problem:
+        failure = (
+            f'error executing command in container: failed to exec in container: failed to start exec "{os.urandom(32).hex()}": '
+            f"OCI runtime exec failed: exec failed: unable to start container process: {problem}: unknown"
         )
-        await channels.finish(
-            _internal(
-                f'error executing command in container: failed to exec in container: failed to start exec "{os.urandom(32).hex()}": '
-                f"OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown"
-            )
-        )
+        await channels.finish(_internal(f"Internal error occurred: {failure}"))
         return channels.response
     ours: list[int] = []
     theirs: list[int] = []
@@ -455,7 +450,7 @@ async def attach(request: web.Request, pod: dict) -> web.StreamResponse:
     worker = _worker(request, pod)
     state = worker.state(name)
     if state is None or not state.running:
-        raise ApiError(500, "InternalError", f'container not found ("{name}")')
+        raise ApiError(500, "InternalError", f"container {name} not found in pod {pod['metadata']['name']}_{pod['metadata']['namespace']}")
     _refuse_spdy(request)
     container = state.container
     channels = _Channels(request)

@@ -445,16 +445,21 @@ class Container:
                 self.process.signal(signal.SIGKILL)
             await self.ended.wait()
 
-    def has_program(self, name: str) -> bool:
-        """Whether a command can be run in the container: by path, or found on its PATH."""
+    def program_problem(self, name: str) -> str | None:
+        """Why a command can't be run in the container, in runc's words; None if it can."""
         root = Path(f"/proc/{self.pid}/root")
         places = [name] if "/" in name else [f"{part}/{name}" for part in self.config.environment.get("PATH", PATH).split(":") if part]
+        problem = f"exec: {json.dumps(name)}: " + (
+            f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
+        )
         for place in places:
             path = place if place.startswith("/") else f"{self.config.directory}/{place}"
             found = str(root) + resolve_in_root(root, path)
             if os.path.isfile(found) and os.stat(found).st_mode & 0o111:
-                return True
-        return False
+                return None
+            if os.path.exists(found):
+                problem = f"exec: {json.dumps(name)}: permission denied"
+        return problem
 
     def open_pty(self) -> tuple[int, int]:
         """A new terminal of the container: (master, slave)."""
