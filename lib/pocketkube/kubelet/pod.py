@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..apiserver.api import ApiError
 from ..images import Image, ImageError, default_pull_policy, full_name
 from ..network import NetworkError
-from . import probes, process
+from . import probes, process, syscalls
 from .environment import ConfigError, container_environment, expand
 from .hostports import pod_host_ports
 from .logs import LogFile
@@ -33,7 +33,7 @@ CRASH_DELAY, CRASH_DELAY_MAX, CRASH_FORGET = 10.0, 300.0, 600.0  # seconds; kube
 IMAGE_DELAY, IMAGE_DELAY_MAX = 10.0, 300.0
 RETRY = 2.0  # seconds until a failed step is tried again; most are woken earlier by a change of what they lack
 BACKOFF_EVENT = 15.0  # seconds between BackOff events
-_UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_UNPRIVILEGED = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {syscalls.last_group()}"}
 
 
 class PodWorker:

@@ -79,3 +79,15 @@ def set_sysctls(netns: int, values: dict[str, str]) -> None:
                 file.write(value)
         except FileNotFoundError:
             continue
+
+
+def last_group() -> int:
+    """The highest group id of an unbroken range from 0 in this user namespace: sysctls refuse ids that it doesn't have."""
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        ranges = sorted((int(inside), int(count)) for inside, _outside, count in map(str.split, file))
+    end = 0
+    for first, count in ranges:
+        if first > end:
+            break
+        end = first + count
+    return min(end, 2147483648) - 1
