@@ -317,18 +317,15 @@ async def exec_(request: web.Request, pod: dict) -> web.StreamResponse:
     name = _container_name(pod, request.query.get("container"))
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         raise bad_request(f"cannot exec into a container in a completed pod; current phase is {pod['status']['phase']}")
-    worker = _worker(request, pod)
-    state = worker.state(name)
-    if state is None or not state.running:
-        raise ApiError(500, "InternalError", f'container not found ("{name}")')
+    state = _worker(request, pod).state(name)
     _refuse_spdy(request)
-    container = state.container
     tty, want_stdin = _flag(request, "tty"), _flag(request, "stdin")
     channels = _Channels(request)
     await channels.open()
-    if not container.running:
-        await channels.finish(_internal(f'error executing command in container: container not found ("{name}")'))
+    if state is None or not state.running:
+        await channels.finish(_internal(f'unable to upgrade connection: container not found ("{name}")'))
         return channels.response
+    container = state.container
     problem = container.program_problem(command[0])
     if problem:
         failure = (
@@ -445,32 +442,37 @@ async def attach(request: web.Request, pod: dict) -> web.StreamResponse:
     before it came.
     """
     name = _container_name(pod, request.query.get("container"))
-    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
-        raise bad_request(f"cannot attach a container in a completed pod; current phase is {pod['status']['phase']}")
     worker = _worker(request, pod)
     state = worker.state(name)
-    if state is None or not state.running:
-        raise ApiError(500, "InternalError", f"container {name} not found in pod {pod['metadata']['name']}_{pod['metadata']['namespace']}")
+    once = state is not None and bool(state.spec.get("stdinOnce"))
+    unseen = once and state.container is not None and not state.container.was_attached and state.container.written
+    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed") and not unseen:
+        raise bad_request(f"cannot attach a container in a completed pod; current phase is {pod['status']['phase']}")
     _refuse_spdy(request)
-    container = state.container
     channels = _Channels(request)
     await channels.open()
+    if state is None or not (state.running or unseen):
+        full_name = f"{pod['metadata']['name']}_{pod['metadata']['namespace']}"
+        await channels.finish(_internal(f"unable to upgrade connection: container {name} not found in pod {full_name}"))
+        return channels.response
+    container = state.container
     want = {"stdout": _flag(request, "stdout"), "stderr": _flag(request, "stderr")}
 
     def listen(stream: str, data: bytes) -> None:
         if want[stream]:
             channels.send(STDOUT if stream == "stdout" else STDERR, data)
 
-    first = state.spec.get("stdinOnce") and not container.was_attached
+    first = once and not container.was_attached
     container.was_attached = True
     if first:
         for stream, data in container.written:
             listen(stream, data)
+        container.written.clear()
     container.listeners.add(listen)
 
     async def feed(data: bytes | None) -> None:
         if data is None:
-            if state.spec.get("stdinOnce") and not container.config.tty:
+            if once and not container.config.tty:
                 container.close_stdin()
         elif container.stdin_fd is not None:
             try:
@@ -484,7 +486,7 @@ async def attach(request: web.Request, pod: dict) -> web.StreamResponse:
     try:
         await asyncio.wait([pump, ending], return_when=asyncio.FIRST_COMPLETED)
         if not ending.done():
-            if state.spec.get("stdinOnce") and stdin is not None:
+            if once and stdin is not None:
                 container.close_stdin()
             return channels.response
         await channels.finish(SUCCESS)

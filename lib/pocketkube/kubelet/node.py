@@ -6,10 +6,12 @@ https://kubernetes.io/docs/reference/node/node-status/
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import logging
 import os
 import platform
+import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -39,6 +41,11 @@ def _os_image() -> str:
                 if line.startswith("PRETTY_NAME="):
                     return line.partition("=")[2].strip('"')
     return "Linux"
+
+
+@functools.lru_cache
+def _bwrap_version() -> str:
+    return subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False).stdout.split()[-1:][0]
 
 
 def _memory() -> str:
@@ -153,7 +160,7 @@ class NodeRegistration:
             "nodeInfo": {
                 "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
                 "bootID": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
-                "containerRuntimeVersion": "bubblewrap://0",
+                "containerRuntimeVersion": f"bubblewrap://{_bwrap_version()}",
                 "kernelVersion": platform.release(),
                 "kubeProxyVersion": "",
                 "kubeletVersion": self._version,

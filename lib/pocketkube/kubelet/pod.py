@@ -353,8 +353,8 @@ class PodWorker:
 
         def output(stream: str, data: bytes) -> None:
             log.write(stream, data)
-            if state.spec.get("stdinOnce") and not container.was_attached and len(container.written) < 64:
-                container.written.append((stream, data))
+            if state.spec.get("stdinOnce") and not container.was_attached:
+                container.remember(stream, data)
             for listener in tuple(container.listeners):
                 listener(stream, data)
 

@@ -176,9 +176,9 @@ class _Connection:
                 await self._data(
                     error.number,
                     (
-                        f"an error occurred forwarding {port} -> {port}: error forwarding port {port} to pod {self._pod}, uid : "
-                        f'failed to execute portforward in network namespace "{self._netns}": failed to connect to localhost:{port} inside '
-                        f"namespace: IPv4: dial tcp4 127.0.0.1:{port}: connect: {why}"
+                        f"error forwarding port {port} to pod {self._pod}, uid : failed to execute portforward in network namespace "
+                        f'"{self._netns}": failed to connect to localhost:{port} inside namespace "{self._pod}", IPv4: '
+                        f"dial tcp4 127.0.0.1:{port}: connect: {why} "
                     ).encode(),
                 )
                 return
@@ -191,7 +191,7 @@ class _Connection:
                 # The server has closed. What the client may still send has nowhere to go.
                 upward.cancel()
             except OSError as problem:
-                await self._data(error.number, f"an error occurred forwarding {port}: {problem}".encode())
+                await self._data(error.number, f"error forwarding port {port} to pod {self._pod}: {problem}".encode())
             finally:
                 upward.cancel()
                 writer.close()

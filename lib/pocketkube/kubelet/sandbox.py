@@ -154,7 +154,7 @@ class Container:
         self._early_stderr = bytearray()
         self.listeners: set[Callable[[str, bytes], None]] = set()  # who is attached
         self.was_attached = False
-        self.written: list[tuple[str, bytes]] = []  # the beginning of its output, for the first who attaches
+        self.written: list[tuple[str, bytes]] = []  # its output so far, for the first who attaches
 
     # ------------------------------------------------------------------------------------------------------ start
 
@@ -410,6 +410,12 @@ class Container:
         self.ended.set()
 
     # -------------------------------------------------------------------------------------------------- while running
+
+    def remember(self, stream: str, data: bytes) -> None:
+        """Keeps what is written before anybody has attached; what is older than the last mebibyte is dropped."""
+        self.written.append((stream, data))
+        while sum(len(piece) for _, piece in self.written) > 1 << 20:
+            self.written.pop(0)
 
     def close_stdin(self) -> None:
         """Ends the container's standard input."""
