@@ -241,7 +241,7 @@ curl_user:x:{curl}:/home/curl_user:/bin/sh
 nginx:x:{nginx}:/var/cache/nginx:/sbin/nologin
 nobody:x:65534:65534:nobody:/:/sbin/nologin
 """
-_GROUP = "root:x:0:\ncurl_group:x:101:\nnginx:x:102:\nnogroup:x:65534:\n"
+_GROUP = "root:x:0:\ncurl_group:x:{curl}:\nnginx:x:{nginx}:\nnogroup:x:65534:\n"
 
 _NGINX_CONF = """\
 user  nginx;
@@ -414,7 +414,7 @@ def _base(target: Path) -> None:
                 _library(target, original)
     many = mapped_ids() > 1
     _write(target, "etc/passwd", _PASSWD.format(curl="100:101:" if many else "0:0:", nginx="101:102:nginx" if many else "0:0:nginx"))
-    _write(target, "etc/group", _GROUP)
+    _write(target, "etc/group", _GROUP.format(curl=101 if many else 0, nginx=102 if many else 0))
     _write(target, "etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")
     for name in ("hosts", "hostname", "resolv.conf"):
         _write(target, f"etc/{name}", "")  # mount points: the kubelet puts the pod's own files here
