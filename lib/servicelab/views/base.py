@@ -75,8 +75,8 @@ class View(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Remove the view and stop whatever it does."""
-        self._forget_timer()
         with contextlib.suppress(AttributeError):  # a view whose making failed is closed by the garbage collector, half made
+            self._forget_timer()
             self.end()
         super().close()
 

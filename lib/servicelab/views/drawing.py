@@ -170,4 +170,4 @@ def count(number: int, thing: str) -> str:
         >>> count(1, "pod"), count(2, "pod")
         ('1 pod', '2 pods')
     """
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}{'es' if thing.endswith('s') else 's'}"

@@ -131,6 +131,12 @@ class Observer:
         if self._background is not None:
             self._background.stop(seconds)
 
+    def say(self, about: str, words: str) -> None:
+        """Set one trouble, or take it back with no words."""
+        self._troubles.pop(about, None)
+        if words:
+            self._troubles[about] = words
+
     def _failed(self, error: BaseException) -> None:
         self._troubles["all"] = f"The picture stopped: {words_of(error)}. Run the cell again."
         self._changed(self.world)

@@ -50,6 +50,8 @@ STYLE = (
     ".sl-scene .pale{fill:var(--pale);stroke:var(--line);stroke-dasharray:none}"
     ".sl-scene .border{fill:none;stroke:var(--line);stroke-dasharray:2 6}"
     ".sl-scene .rule{stroke:var(--line);fill:none}"
+    ".sl-scene .steps{fill:var(--service);fill-opacity:.22;stroke:var(--service)}"
+    ".sl-scene .none{fill:var(--bad);stroke:var(--bad)}"
     ".sl-scene .pill{fill:var(--room);stroke:var(--service);stroke-width:2;stroke-dasharray:6 4}"
     ".sl-scene .tag{fill:var(--paper);stroke:var(--service);stroke-width:1.2}"
     ".sl-scene .link{fill:none;stroke:var(--service);stroke-width:1.8}"
