@@ -42,7 +42,7 @@ def fresh(cluster) -> Kube:
 
 def _namespace(cluster: TestCluster):
     namespace = Kube(cluster)
-    cluster.kubectl("create", "namespace", namespace.name)
+    namespace.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace.name}})
     try:
         # Pods are refused until the namespace's ServiceAccount is there.
         namespace.wait(lambda: namespace.kubectl("get", "serviceaccount", "default", check=False).returncode == 0)
