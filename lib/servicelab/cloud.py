@@ -39,6 +39,7 @@ class CloudController:
         if self.allowed and not self._threads:
             self._stop.clear()
             self._changed.set()  # the first look needs no event
+            self.did.clear()
             work = [(self._run, ()), (self._watch, ("services",)), (self._watch, ("endpointslices",))]
             self._threads = [threading.Thread(target=f, args=a, name="cloud-controller", daemon=True) for f, a in work]
             for thread in self._threads:
@@ -74,7 +75,8 @@ class CloudController:
                 continue
             if not address:
                 address = self._give(service, self._unused_address())
-            node, holders = self._node_for(service, address), self._holders(address)
+            holders = {name for name, addresses in self._given().items() if address in addresses}
+            node = self._node_for(service, holders)
             for holder in holders - {node}:
                 self._ip("del", address, holder)
             if node and node not in holders:
@@ -118,22 +120,19 @@ class CloudController:
                 return address
         raise RuntimeError(f"no address is unused between {pool[-1]} and {pool[0]}")
 
-    def _node_for(self, service: dict, address: str) -> str | None:
+    def _node_for(self, service: dict, holders: set[str]) -> str | None:
         """The node that is to answer; with externalTrafficPolicy Local one with a ready pod, since others drop the packets."""
         slices = self.lab.list("endpointslices", f"kubernetes.io/service-name={service['metadata']['name']}")
         endpoints = [endpoint for piece in slices for endpoint in piece.get("endpoints") or []]
         ready = {e.get("nodeName") for e in endpoints if (e.get("conditions") or {}).get("ready") is not False}
         local = service["spec"].get("externalTrafficPolicy") == "Local"
         fit = [node.name for node in self.lab.workers if not local or node.name in ready]
-        return next((name for name in fit if name in self._holders(address)), fit[0] if fit else None)
+        return next((name for name in fit if name in holders), fit[0] if fit else None)  # it stays where it is, if it may
 
     def _given(self) -> dict[str, set[str]]:
         """By node, the addresses on it that carry our label."""
-        rows = {node.name: [row.split() for row in node.run("ip -o -4 addr show").splitlines()] for node in self.lab.nodes}
-        return {name: {row[3].split("/")[0] for row in lines if LABEL in row} for name, lines in rows.items()}
-
-    def _holders(self, address: str) -> set[str]:
-        return {name for name, addresses in self._given().items() if address in addresses}
+        rows = {node.name: node.run(f"ip -o -4 addr show label {LABEL}", check=True).splitlines() for node in self.lab.nodes}
+        return {name: {row.split()[3].split("/")[0] for row in lines} for name, lines in rows.items()}
 
     def _take_off_what_no_service_has(self) -> None:
         wanted = {address_of(service) for service in self._services(None)}

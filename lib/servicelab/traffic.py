@@ -25,7 +25,7 @@ class Tally:
     clients: frozenset[str]
 
 
-def ask(lab, url: str, *, servers: str, times: int = 20, client: str = "curl") -> Tally:
+def ask(lab, url: str, *, servers: str, times: int = 20, client: str | None = "curl") -> Tally:
     """Send requests from a pod, each over a connection of its own, and count them in the servers' logs.
 
     Each request carries a mark that is new in every call (as its User-Agent), so what else the servers have logged doesn't count.
@@ -35,7 +35,7 @@ def ask(lab, url: str, *, servers: str, times: int = 20, client: str = "curl") -
         url: where to send them, as seen from the client pod.
         servers: the label selector of the pods that may answer; they must log the User-Agent, as nginx does.
         times: how many requests.
-        client: the pod to send from; it has sh and curl.
+        client: the pod to send from; it has sh and curl. None sends from the machine outside of the cluster.
 
     Returns:
         Tally: from the logs, once they account for every answer, or when `lab.patience` ends.
@@ -45,7 +45,8 @@ def ask(lab, url: str, *, servers: str, times: int = 20, client: str = "curl") -
     """
     mark = f"lab-{secrets.token_hex(8)}"
     one = f"curl -s -o /dev/null --max-time 3 -A {mark} -w '%{{http_code}}\\n' {shlex.quote(url)}"
-    output = lab.run_in_pod(client, f"i=0; while [ $i -lt {times} ]; do {one}; i=$((i+1)); done; true", timeout=30 + 4 * times)
+    loop, patience = f"i=0; while [ $i -lt {times} ]; do {one}; i=$((i+1)); done; true", 30 + 4 * times
+    output = lab.outside.run(loop, timeout=patience) if client is None else lab.run_in_pod(client, loop, timeout=patience)
     succeeded = sum(line.strip() not in ("", "000") for line in output.splitlines())
     deadline = time.monotonic() + lab.patience
     while True:

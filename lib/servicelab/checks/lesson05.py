@@ -1,4 +1,4 @@
-"""Checks of lesson 05, TLS. What a server serves is seen in a handshake with each of its pods; what a client thinks, from the client pod."""
+"""Checks of lesson 05, TLS: what each server serves, seen in a handshake with it, and what the client pod thinks of it."""
 
 from __future__ import annotations
 
