@@ -63,7 +63,7 @@ class Views:
         """
         from servicelab.views.packet_path import PacketPath
 
-        return PacketPath(self._lab, client, url)
+        return PacketPath(self._lab, _client(self._lab, client), url)
 
     def who_answered(
         self, service: str = "my-nginx", *, rate: float = 5, seconds: float = 10, client: str = "curl", url: str | None = None
@@ -90,7 +90,7 @@ class Views:
         """
         from servicelab.views.who_answered import WhoAnswered
 
-        return WhoAnswered(self._lab, service, rate=rate, seconds=seconds, client=client, url=url)
+        return WhoAnswered(self._lab, service, rate=rate, seconds=seconds, client=_client(self._lab, client), url=url)
 
     def endpoints_over_time(self, service: str = "my-nginx", *, seconds: float = 60) -> EndpointsOverTime:
         """A strip for each pod of a Service (pending, ready, terminating, gone), above the addresses in its EndpointSlices.
@@ -140,3 +140,20 @@ class Views:
         from servicelab.views.certificate_card import CertificateCard
 
         return CertificateCard(self._lab, source, name)
+
+
+def _client(lab: Lab, client: str) -> str:
+    """The name of the pod that is to send requests.
+
+    Raises:
+        NotFound: There is none; says how to make one.
+    """
+    from servicelab.errors import NotFound
+
+    try:
+        return lab.pod(client).name
+    except NotFound as error:
+        raise NotFound(
+            f"There is no pod {client!r} in namespace {lab.namespace!r} to send from. lab.apply('curl.yaml') makes one called curl; "
+            "client= names another."
+        ) from error

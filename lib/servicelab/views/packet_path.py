@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import traitlets
 
 from servicelab.views.base import View, script
-from servicelab.views.drawing import end_of, name_tag, node_box, pod_circle
+from servicelab.views.drawing import end_of, name_tag, node_box, pod_circle, square
 from servicelab.views.path_evidence import Path, Step, follow
 from servicelab.views.svg import Node, Scene, el, fit, group, text, width_of
 
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
     from servicelab.lab import Lab
 
 WIDTH = 760.0
-TITLES = {
-    "name": "The name becomes an address",
-    "route": "The packet leaves the pod",
-    "rule": "The node has a rule for it",
-    "rewrite": "The address is translated",
-    "arrive": "It arrives",
-    "back": "The answer goes back",
-}
 # Where the drawing's things are, in its own units; one node when both pods share it.
 CLIENT, RULES, TARGET, PILL, DNS = (78.0, 262.0), (244.0, 262.0), (640.0, 262.0), (386.0, 92.0), (78.0, 108.0)
 FLOOR = 372.0  # where the steps in words begin
@@ -71,12 +63,31 @@ def draw(path: Path, current: int = 0) -> Scene:
     return Scene(WIDTH, height, shapes + words, summary(path), label)
 
 
+def _title(path: Path, step: Step) -> str:
+    """The heading of a step, as it went."""
+    if step.key == "rule" and path.reached == path.dialled:
+        return "No rule is needed"
+    if step.key == "arrive" and not path.code:
+        return "It finds no answer"
+    if step.key == "name" and not path.dialled:
+        return "The name is unknown"
+    return {
+        "name": "The name becomes an address",
+        "route": "The packet leaves the pod",
+        "rule": "The node has a rule for it",
+        "rewrite": "The address is translated",
+        "arrive": "It arrives",
+        "back": "The answer goes back",
+    }[step.key]
+
+
 def _machines(path: Path) -> list[Node]:
     top, high = 176.0, 178.0
-    _, node = path.target
-    if not node or node == path.client_node:
+    name, node = path.target
+    if not path.reached or (name and node == path.client_node):
         return [node_box(path.client_node, False, 14, top, WIDTH - 28, high)]
-    return [node_box(path.client_node, False, 14, top, 408, high), node_box(node, False, 524, top, WIDTH - 538, high)]
+    boxes = [node_box(path.client_node, False, 14, top, 408, high)]
+    return [*boxes, node_box(node, False, 524, top, WIDTH - 538, high)] if node else boxes
 
 
 def _places(path: Path, keys: list[str]) -> list[Node]:
@@ -92,7 +103,7 @@ def _places(path: Path, keys: list[str]) -> list[Node]:
     if path.service:
         wide = 236.0
         virtual = path.step("rule") is not None and path.reached != path.dialled
-        below = path.dialled if virtual or not path.reached else "headless: no address of its own"
+        below = path.dialled if virtual or not path.reached else "no address of its own"
         shapes += [
             group(
                 el("rect", width=wide, height=46, rx=23, class_="pill"),
@@ -111,6 +122,8 @@ def _places(path: Path, keys: list[str]) -> list[Node]:
         )
     )  # fmt: skip
     name, _ = path.target
+    if not name and path.reached:
+        shapes.append(square(TARGET[0] - 78, TARGET[1] - 25, 156, path.reached, "no pod", "target"))
     if name:
         shapes.append(_pod(TARGET, name, path.reached.partition(":")[0], "#0072B2", "pod:target"))
     return shapes
@@ -140,7 +153,8 @@ def _ways(path: Path, shown: list[Step], current: int) -> list[Node]:
 def _way(path: Path, step: Step) -> tuple[str, tuple[float, float], str]:
     """An arrow's line, where its number stands, and what the packet's label says there."""
     (cx, cy), (rx, ry), (tx, ty) = CLIENT, RULES, TARGET
-    straight = f"M{rx + 68:g} {ry - 8:g}H{tx - 32:g}"
+    near = 30 if path.target[0] else 80  # how far the target's shape reaches from its middle
+    straight = f"M{rx + 68:g} {ry - 8:g}H{tx - near - 2:g}"
     if step.key == "name":
         line = f"M{cx - 6:g} {cy - 30:g}V{DNS[1] + 24:g}M{cx + 6:g} {DNS[1] + 24:g}V{cy - 30:g}"
         return line, (cx + 26, (cy + DNS[1]) / 2 - 28), path.dialled.partition(":")[0]
@@ -149,13 +163,19 @@ def _way(path: Path, step: Step) -> tuple[str, tuple[float, float], str]:
     if step.key == "rule":
         start, end = (rx, ry - 34), (PILL[0] - 6, PILL[1] + 48)
         line = f"M{start[0]:g} {start[1]:g}C{rx:g} {ry - 90:g} {end[0] - 14:g} {end[1] + 42:g} {end[0]:g} {end[1]:g}"
+        if path.reached == path.dialled:
+            return "", (rx, ry - 50), "none needed"
         return (line if path.service else ""), (rx + 12, ry - 56), f"to {path.dialled}"
     if step.key == "rewrite":
         return straight, ((rx + tx) / 2 - 70, ry - 26), f"to {path.reached}"
     if step.key == "arrive":
-        reached = path.target[0]
+        reached = path.reached
         line = straight if reached and not path.step("rewrite") else ""
-        return line, ((tx + 46, ty - 22) if reached else (rx + 90, ry)), str(path.code or "no answer")
+        return (
+            line,
+            ((tx + near + 16 - (40 if near > 30 else 0), ty - (40 if near > 30 else 22)) if reached else (rx + 90, ry)),
+            str(path.code or "no answer"),
+        )
     line = f"M{tx - 20:g} {ty + 20:g}C{tx - 60:g} {ty + 70:g} {cx + 90:g} {ty + 70:g} {cx + 20:g} {cy + 24:g}"
     return line, ((rx + tx) / 2 - 80, ty + 78), f"from {path.dialled}"
 
@@ -172,7 +192,7 @@ def _packet(path: Path, key: str) -> Node:
         "route": (rx - 92, ry),
         "rule": (rx, ry - 44),
         "rewrite": (rx + 92, ry - 8),
-        "arrive": (tx - 40, ty - 8) if path.target[0] else (rx + 92, ry),
+        "arrive": (tx - (40 if path.target[0] else 90), ty - 8) if path.reached else (rx + 92, ry),
         "back": (cx + 34, cy + 30),
     }
     x, y = places[key]
@@ -187,7 +207,7 @@ def _words(path: Path, current: int) -> tuple[list[Node], float]:
         if current and number != current:
             continue
         shapes.append(_badge(number, 24, y - 4))
-        shapes.append(text(44, y, TITLES[step.key], "strong"))
+        shapes.append(text(44, y, _title(path, step), "strong"))
         for line in _wrap(step.says, WIDTH - 64, 13):
             y += 18
             shapes.append(text(44, y, line))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from servicelab.errors import LabError, NotAllowed
+from servicelab.views.curl import reason_of
 from servicelab.views.rules import Rules, Tracked, rules_for, tracked
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _name_step(path: Path, pod: PodHandle, host: str) -> str:
         if found:
             said = [line for line in answer.splitlines() if line.startswith(("Name:", "Address")) and not line.rstrip().endswith(":53")]
             says = f"{host} is asked as {name} of {path.dns}, and the answer is {' and '.join(sorted(found))}"
-            path.steps.append(Step("name", says, pod.name, f"nslookup {name}", (f"search {' '.join(search)}", *said[-len(found) - 1 :])))
+            path.steps.append(
+                Step("name", says, pod.name, f"nslookup {name}", (f"search {' '.join(search)}", *sorted(set(said), reverse=True)))
+            )
             return found[0]
         if "not found" in answer and "nslookup" in answer and "sh:" in answer:
             break
@@ -146,7 +149,7 @@ def _send(pod: PodHandle, url: str) -> dict:
         )
     code, exit_code, local_ip, local_port, remote_ip, error = found.groups()
     return {
-        "mark": mark, "code": int(code), "error": error or (f"curl ended with {exit_code}" if exit_code != "0" else ""),
+        "mark": mark, "code": int(code), "error": reason_of(error) or (f"curl ended with {exit_code}" if exit_code != "0" else ""),
         "local_ip": local_ip or pod.ip, "local_port": local_port, "remote_ip": remote_ip, "command": f"curl -s {shlex.quote(url)}",
     }  # fmt: skip
 
@@ -318,14 +321,19 @@ def _arrive_steps(path: Path, lab: Lab, sent: dict, service: dict | None) -> Non
     at = [pod for pod in pods if pod.get("status", {}).get("podIP") == address and not pod["spec"].get("hostNetwork")]
     if at:
         path.target = (at[0]["metadata"]["name"], at[0]["spec"].get("nodeName", ""))
+    machine = next((seen.name for seen in lab.nodes if seen.ip == address), "") if not at and address else ""
     name, node = path.target
     outcome = f"it answers {path.code}" if path.code else f"no answer comes: {sent['error']}"
     if not address:
         outcome = f"the answer was {path.code}" if path.code else f"no answer came: {sent['error']}"
         path.steps.append(Step("arrive", outcome, path.client, sent["command"], (sent["error"] or f"HTTP {path.code}",)))
         return
-    where = f"pod {name} on {node}" if name else f"{path.reached}, which is no pod of namespace {namespace}"
-    command, evidence = f"kubectl get pod {name} -o wide", (f"{name}  {address}  {node}",)
+    where = (
+        f"pod {name} on {node}"
+        if name
+        else f"{path.reached}, {f'a port of {machine} itself' if machine else f'which is no pod of namespace {namespace}'}"
+    )
+    command, evidence = (f"kubectl get pod {name} -o wide", (f"{name}  {address}  {node}",)) if name else ("", ())
     if name and lab.nodes_allowed and path.client_node in lab.nodes:
         command = f"ip route get {address}"
         evidence = (lab.nodes[path.client_node].run(command).splitlines()[0].strip(), f"{name}  {address}  {node}")

@@ -20,6 +20,7 @@ import kr8s
 
 from servicelab import kubectl
 from servicelab.errors import LabError
+from servicelab.views.curl import reason_of
 from servicelab.views.observe import Observer, connect, words_of
 from servicelab.views.world import World
 
@@ -161,7 +162,7 @@ class Traffic:
             found = re.match(rb"(\d+) (\d{3}) (.*)", line)
             if found:
                 number, code, error = int(found[1]), int(found[2]), found[3].decode(errors="replace")
-                self.tally.answer(number, code, _reason(error))
+                self.tally.answer(number, code, reason_of(error))
                 self._tell(number, "", code)
 
     def _tell(self, number: int, uid: str, code: int) -> None:
@@ -215,10 +216,3 @@ class Traffic:
                 await asyncio.wait_for(self._progress.wait(), max(deadline - time.monotonic(), 0.01))
             except asyncio.TimeoutError:  # the built-in TimeoutError only from Python 3.11 on
                 return
-
-
-def _reason(error: str) -> str:
-    """curl's complaint without what differs from request to request."""
-    error = re.sub(r"after \d+ (ms|milliseconds?)( with \d+ bytes received)?", "", error)
-    error = re.sub(r"^Failed to connect to (\S+) port (\d+)\s*(: )?", r"no connection to \1:\2: ", error)
-    return " ".join(error.replace("Couldn't connect to server", "refused or unreachable").split()).strip(" :")[:80]
