@@ -41,6 +41,7 @@ UTSNS = Path("/run/utsns")
 GATEWAY = "172.18.0.1"
 NODE_SUBNET = ipaddress.ip_network("172.18.0.0/16")
 POD_SUBNET = ipaddress.ip_network("10.244.0.0/16")
+SERVICE_SUBNET = ipaddress.ip_network("10.96.0.0/16")
 BRIDGE = "br0"
 IFA_F_NOPREFIXROUTE = 0x200  # linux/if_addr.h: no route to the whole pod CIDR on the cable; all goes through the gateway
 BOOT = 3  # linux/rtnetlink.h RTPROT_BOOT: what `ip route add` sets
@@ -287,7 +288,8 @@ class NodeNetwork:
         node.addr("add", index=eth0, address=self.ip, prefixlen=NODE_SUBNET.prefixlen, broadcast=str(NODE_SUBNET.broadcast_address))
         node.route("add", proto=BOOT, dst="default", gateway=GATEWAY, oif=eth0)
         # What comes from this node's pods may go to pods and nodes; for anything else the node answers at once.
-        for subnet in (POD_SUBNET, NODE_SUBNET):
+        # Cluster IPs get as far as the filter rules, since kube-proxy's refusal of those without endpoints is in them.
+        for subnet in (POD_SUBNET, NODE_SUBNET, SERVICE_SUBNET):
             node.route("add", proto=BOOT, dst=str(subnet), type="throw", table=ISOLATION_TABLE)
         node.route("add", proto=BOOT, family=socket.AF_INET, dst="default", type="unreachable", table=ISOLATION_TABLE)
         node.rule("add", src=self.pod_cidr, table=ISOLATION_TABLE, priority=ISOLATION_TABLE)

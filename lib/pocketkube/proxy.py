@@ -37,6 +37,9 @@ PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 DEFAULT_AFFINITY_SECONDS = 10800
 MARK = "0x00004000"
 LONGEST_NAME = 250
+LONGEST_REST = 0.08
+"""Seconds between two transactions at most, while changes keep coming."""
+
 SERVICE_ADDRESS = "type ipv4_addr . inet_proto . inet_service : verdict"
 NODE_PORT = "type inet_proto . inet_service : verdict"
 
@@ -465,8 +468,8 @@ class Proxy:
                 self._changed.set()
                 await asyncio.sleep(delay)
                 continue
-            # As much rest as work: a burst of changes shares transactions, a single one never waits.
-            await asyncio.sleep(min(0.05, loop.time() - began))
+            # More rest than work: a burst of changes shares transactions, a single one never waits.
+            await asyncio.sleep(min(LONGEST_REST, 3 * (loop.time() - began)))
 
     async def _sync(self) -> None:
         self._changed.clear()
