@@ -33,8 +33,8 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def connect(cluster: str | None = None, namespace: str | None = None) -> Lab:
+def connect(cluster: str | None = None, namespace: str | None = None, *, show: bool = True) -> Lab:
     """Finds the cluster, points kubectl at it, shows a card, and returns the Lab; see ``servicelab.connecting.connect``."""
     from .connecting import connect as really
 
-    return really(cluster, namespace)
+    return really(cluster, namespace, show=show)

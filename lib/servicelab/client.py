@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import yaml
@@ -83,8 +84,8 @@ class Client:
     def path(self, kind: str, namespace: str | None, name: str | None = None) -> str:
         """The URL path of a collection, or of one object in it. ``kind`` as kubectl takes it: ``svc``, ``pods``, ``Deployment``."""
         base, plural, namespaced = self._resource(kind)
-        where = f"/namespaces/{namespace}" if namespaced and namespace else ""
-        return f"/{base}{where}/{plural}" + (f"/{name}" if name else "")
+        where = f"/namespaces/{quote(namespace, safe='')}" if namespaced and namespace else ""
+        return f"/{base}{where}/{plural}" + (f"/{quote(name, safe='')}" if name else "")
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any]:
         """One object as the API gives it.
@@ -201,7 +202,7 @@ class Client:
             if not self._discovered:
                 self._discovered = self._discover()
         if word not in self._discovered:
-            raise NotFound(f'the server doesn\'t have a resource type "{kind}"; kubectl api-resources lists those it has.')
+            raise LabError(f'the server doesn\'t have a resource type "{kind}"; kubectl api-resources lists those it has.')
         return self._discovered[word]
 
     def _discover(self) -> dict[str, tuple[str, str, bool]]:

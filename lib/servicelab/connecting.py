@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .lab import Lab
 
 _open: list[Lab] = []
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def connect(cluster: str | None = None, namespace: str | None = None, *, show: bool = True) -> Lab:
@@ -51,6 +53,11 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
         status = chosen.status()
         raise ClusterError(status.detail if not status.running else str(error)) from error
     space = namespace or chosen.default_namespace
+    if not _LABEL.fullmatch(space):
+        raise LabError(
+            f"{space!r} can't be a namespace: its name must be an RFC 1123 label, up to 63 lower-case letters, digits and '-', "
+            "starting and ending with a letter or digit."
+        )
     if chosen.kind == "context":
         chosen.namespace = space
     lab = Lab(chosen, _with_namespace(file, space), space)

@@ -34,7 +34,7 @@ class PodHandle:
     ip: str
     node: str
     labels: dict[str, str]
-    object: dict[str, Any] = dataclasses.field(repr=False)
+    object: dict[str, Any] = dataclasses.field(repr=False, compare=False)
     _lab: Lab = dataclasses.field(repr=False, compare=False)
 
     def run(self, command: str | list[str], *, container: str | None = None, timeout: float | None = None, check: bool = False) -> str:
@@ -57,7 +57,7 @@ class ServiceHandle:
     ports: tuple[int, ...]
     node_ports: tuple[int, ...]
     selector: dict[str, str]
-    object: dict[str, Any] = dataclasses.field(repr=False)
+    object: dict[str, Any] = dataclasses.field(repr=False, compare=False)
 
 
 class Node:

@@ -134,7 +134,7 @@ def condition(lab: Lab, namespace: str, what: str) -> Callable[[], State]:
         LabError: it isn't of that form.
     """
     kind, slash, name = what.partition("/")
-    if not slash or not name:
+    if not slash or not name or not kind:
         raise LabError(
             f'lab.wait_for({what!r}): say kind/name, such as "deployment/my-nginx", or pods/label=value, such as "pods/run=my-nginx".'
         )

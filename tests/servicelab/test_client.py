@@ -1,0 +1,95 @@
+"""The API client: kubeconfigs good and bad, and watches."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import yaml
+
+from servicelab.client import ApiError, Client
+from servicelab.errors import ClusterError, LabError
+
+
+def test_watch_gives_what_is_there_then_what_changes_and_stops_when_told(lab, kube):
+    kube.kubectl("create", "configmap", "w-a")
+    stop, seen = threading.Event(), []
+
+    def follow():
+        for kind, obj in lab.client.watch("configmaps", kube.name, stop=stop):
+            if obj["metadata"]["name"].startswith("w-"):
+                seen.append((kind, obj["metadata"]["name"]))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    kube.wait(lambda: ("ADDED", "w-a") in seen)
+    kube.kubectl("create", "configmap", "w-b")
+    kube.kubectl("label", "configmap", "w-b", "x=y")
+    kube.kubectl("delete", "configmap", "w-a")
+    kube.wait(lambda: seen == [("ADDED", "w-a"), ("ADDED", "w-b"), ("MODIFIED", "w-b"), ("DELETED", "w-a")])
+    stop.set()
+    before = time.monotonic()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - before < 5
+
+
+def test_discovery_of_kinds_outside_of_the_table(lab):
+    assert lab.client.path("namespaces", None) == "/api/v1/namespaces"
+    with pytest.raises(LabError, match=r'doesn\'t have a resource type "gadgets"'):
+        lab.client.list("gadgets")
+
+
+def test_wrong_token(lab, kube, tmp_path):
+    config = yaml.safe_load(lab.kubeconfig.read_text())
+    for user in config["users"]:
+        user["user"] = {"token": "stale"}
+    file = tmp_path / "stale"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ApiError, match=r"(?i)unauthorized.*Run connect\(\) again") as caught:
+        Client(file).list("pods", kube.name)
+    assert caught.value.code == 401
+
+
+def test_nobody_answers(tmp_path):
+    file = tmp_path / "kubeconfig"
+    cluster = {"server": "https://127.0.0.1:1", "insecure-skip-tls-verify": True}
+    file.write_text(yaml.safe_dump({
+        "current-context": "c", "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    }))  # fmt: skip
+    with pytest.raises(ClusterError, match=r"https://127.0.0.1:1 does not answer.*servicelab up starts it"):
+        Client(file).list("pods", "default")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "current-context: x\ncontexts: []\n"])
+def test_damaged_kubeconfigs(tmp_path, text):
+    file = tmp_path / "kubeconfig"
+    file.write_text(text)
+    with pytest.raises(ClusterError, match="is not a usable kubeconfig"):
+        Client(file)
+
+
+def test_missing_kubeconfig(tmp_path):
+    with pytest.raises(ClusterError, match=r"can't be read: No such file.*servicelab up"):
+        Client(tmp_path / "none")
+
+
+def test_exec_plugin_gives_the_token(lab, kube, tmp_path):
+    config = yaml.safe_load(lab.kubeconfig.read_text())
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "sh",
+        "args": ["-c", "echo nothing useful; exit 3"],
+        "interactiveMode": "Never",
+    }
+    config["users"][0]["user"] = {"exec": plugin}
+    file = tmp_path / "kubeconfig"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ClusterError, match=r"credential plug-in 'sh' gave no credentials"):
+        Client(file)
+    token = '{"kind":"ExecCredential","status":{"token":"t0ken"}}'
+    plugin["args"] = ["-c", f"echo '{token}'"]
+    file.write_text(yaml.safe_dump(config))
+    assert Client(file)._http.headers["Authorization"] == "Bearer t0ken"

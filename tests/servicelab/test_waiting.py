@@ -1,0 +1,134 @@
+"""Waiting: what counts as ready, and the reason of a delay in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from servicelab.errors import LabError, NotYet, WaitTimeout
+
+
+@pytest.fixture(scope="module")
+def web(kube, lab):
+    """Two nginx pods and their Service."""
+    kube.kubectl("create", "deployment", "web", "--image=nginx:1.29-alpine", "--replicas=2", "--port=80")
+    kube.kubectl("expose", "deployment", "web")
+    lab.wait_for("deployment/web")
+    return "web"
+
+
+def test_ready_things_print_one_line(web, lab, capsys):
+    for what in ("deployment/web", "service/web", "pods/app=web", f"pod/{lab.pod('app=web').name}", "configmap/kube-root-ca.crt"):
+        lab.wait_for(what)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "✓ deployment/web is available (2 of 2 pods)"
+    assert lines[1] == "✓ service/web has 2 ready endpoints"
+    assert lines[2] == "✓ pods/app=web are ready (2 of 2)"
+    assert len(lines) == 5
+
+
+def test_a_service_that_is_ready_answers_on_every_node(web, lab):
+    service = lab.service("web")
+    assert service.ports == (80,)
+    for node in lab.nodes:
+        assert node.run(f"curl -s -o /dev/null -w '%{{http_code}}' http://{service.ip}") == "200"
+
+
+def test_image_that_can_not_be_had(kube, lab):
+    kube.kubectl("create", "deployment", "ghost", "--image=registry.invalid/ghost:1")
+    with pytest.raises(
+        WaitTimeout, match=r"(?s)deployment/ghost: has 0 of 1 pods available after 8 s\..*pod ghost-.*(ErrImagePull|ImagePullBackOff)"
+    ) as e:
+        lab.wait_for("deployment/ghost", timeout=8)
+    assert "kubectl describe deployment ghost" in str(e.value)
+
+
+def test_pod_that_fits_nowhere(kube, lab):
+    kube.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "nowhere"},
+        "spec": {"nodeSelector": {"disk": "none"}, "containers": [{"name": "c", "image": "nginx:1.29-alpine"}]},
+    })  # fmt: skip
+    with pytest.raises(WaitTimeout, match=r"Unschedulable: 0/3 nodes are available"):
+        lab.wait_for("pod/nowhere", timeout=5)
+
+
+def test_container_that_ends_at_once(kube, lab):
+    kube.kubectl("run", "short", "--image=nginx:1.29-alpine", "--command", "--", "sh", "-c", "exit 7")
+    with pytest.raises(WaitTimeout, match=r"container short ended with exit code 7 \(Error\)"):
+        lab.wait_for("pod/short", timeout=10)
+
+
+def test_service_whose_selector_matches_nothing(web, kube, lab):
+    kube.kubectl("create", "service", "clusterip", "typo", "--tcp=80:80")
+    with pytest.raises(WaitTimeout, match=r"(?s)service/typo: has no ready endpoint after 2 s.*no pod has the labels app=typo"):
+        lab.wait_for("service/typo", timeout=2)
+
+
+def test_service_whose_target_port_is_named_by_nobody(web, kube, lab):
+    kube.apply({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "wrongport"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "https"}]},
+    })  # fmt: skip
+    with pytest.raises(WaitTimeout, match=r"no container names a port 'https'"):
+        lab.wait_for("service/wrongport", timeout=2)
+
+
+def test_something_that_is_not_there(lab):
+    with pytest.raises(WaitTimeout, match=r"(?s)pod/nobody: is not there yet after 1 s.*there is no pod 'nobody' in namespace"):
+        lab.wait_for("pod/nobody", timeout=1)
+
+
+def test_a_change_wakes_the_wait(kube, lab):
+    import threading
+    import time
+
+    timer = threading.Timer(1.0, lambda: kube.kubectl("create", "configmap", "late"))
+    timer.start()
+    before = time.monotonic()
+    lab.wait_for("configmap/late", timeout=30)
+    assert time.monotonic() - before < 15
+    timer.join()
+
+
+def test_gone(kube, lab, capsys):
+    kube.kubectl("create", "configmap", "passing")
+    with pytest.raises(WaitTimeout, match="is still there"):
+        lab.wait_for("configmap/passing", gone=True, timeout=1)
+    kube.kubectl("delete", "configmap", "passing")
+    lab.wait_for("configmap/passing", gone=True, timeout=10)
+    assert capsys.readouterr().out == "✓ configmap/passing is gone\n"
+
+
+def test_callables(lab, capsys):
+    looks = []
+
+    def third_time():
+        """the third look"""
+        looks.append(1)
+        if len(looks) < 3:
+            raise NotYet(f"look {len(looks)} of 3")
+        return "here"
+
+    assert lab.wait_for(third_time, timeout=10) == "here"
+    assert capsys.readouterr().out == ""
+
+    def never():
+        raise NotYet("the moon is not full")
+
+    with pytest.raises(WaitTimeout, match="never: the moon is not full after 1 s"):
+        lab.wait_for(never, timeout=1)
+
+
+def test_an_error_in_a_callable_is_not_swallowed(lab):
+    with pytest.raises(ZeroDivisionError):
+        lab.wait_for(lambda: 1 / 0, timeout=5)
+
+
+@pytest.mark.parametrize("what", ["web", "deployment/", "", "/web"])
+def test_what_can_not_be_awaited(lab, what):
+    with pytest.raises(LabError, match=r"say kind/name"):
+        lab.wait_for(what, timeout=1)
+
+
+def test_unknown_kind(lab):
+    with pytest.raises(LabError, match='doesn\'t have a resource type "gadget"'):
+        lab.wait_for("gadget/web", timeout=1)
