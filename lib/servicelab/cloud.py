@@ -104,9 +104,9 @@ class CloudController:
         """Write the address into the Service's status; None takes it back."""
         name = service["metadata"]["name"]
         status = {"loadBalancer": {"ingress": [{"ip": address}] if address else None}}
+        self.did.append(f"Service {name}: {f'given the address {address}' if address else 'its address is taken back'}")
         path = self.lab.client.path("services", self.lab.namespace, name) + "/status"
         self.lab.client.request("PATCH", path, {"status": status}, content_type="application/merge-patch+json")
-        self.did.append(f"Service {name}: {f'given the address {address}' if address else 'its address is taken back'}")
         return address
 
     def _unused_address(self) -> str:
@@ -141,9 +141,9 @@ class CloudController:
                 self._ip("del", address, node)
 
     def _ip(self, verb: str, address: str, node: str) -> None:
+        self.did.append(f"{address} {'put on' if verb == 'add' else 'taken off'} node {node}")
         label = f" label {LABEL}" if verb == "add" else ""
         self.lab.nodes[node].run(f"ip addr {verb} {address}/32 dev eth0{label}", check=True)
-        self.did.append(f"{address} {'put on' if verb == 'add' else 'taken off'} node {node}")
         if verb == "add":  # Neighbours may know it from another node: a question that comes from the address tells them where it is now.
             self.lab.nodes[node].run(f"curl -s --max-time 0.3 --interface {address} http://{self._network()[-2]}/")
 
