@@ -169,6 +169,7 @@ class Cluster:
         """Stop every part, last started first; a part that fails doesn't keep the others from stopping."""
         (self.state / "ready.json").unlink(missing_ok=True)
         for stop in reversed(self._stops):
+            log.debug('stopping %r', stop)
             try:
                 result = stop()
                 if asyncio.iscoroutine(result):

@@ -312,8 +312,10 @@ exec curl "$@"
 # The cluster's DNS server (pocketkube.dns) answers on sockets in this pod's network namespace. The container keeps the pod alive.
 _COREDNS_ENTRYPOINT = """\
 #!/bin/sh
+trap 'exit 0' TERM INT
 echo "The DNS server of this cluster answers on port 53 of this pod."
-exec sleep 2147483647
+sleep 2147483647 &
+wait
 """
 
 

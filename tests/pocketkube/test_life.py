@@ -340,6 +340,45 @@ def test_a_state_directory_that_cannot_be_written_is_named(tmp_path):
     assert "SERVICELAB_STATE" in done.stderr
 
 
+def test_a_full_disk_refuses_writes_with_words_and_loses_nothing(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    script = f'mount -t tmpfs -o size=40m none "{folder}" && head -c 4000000 /dev/zero > "{folder}/ballast" && exec "$@"'
+    reader, writer = os.pipe()
+    command = ["unshare", "--mount", *(["-r"] if os.geteuid() else []), "sh", "-c", script, "sh"]
+    command += _command(folder, "--ready-fd", str(writer))
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
+    process = subprocess.Popen(command, pass_fds=[writer], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(writer)
+    try:
+        data = b""
+        while select.select([reader], [], [], 60)[0] and (more := os.read(reader, 65536)):
+            data += more
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_bytes(Path(f"/proc/{process.pid}/root{folder}/kubeconfig").read_bytes())
+        kubeconfig.chmod(0o600)
+        post = _poster(kubeconfig)
+        accepted = []
+        for number in range(100):
+            try:
+                post({"metadata": {"name": f"big-{number}"}, "data": {"x": "x" * 900_000}})
+            except urllib.error.HTTPError as error:
+                refusal = json.loads(error.read())
+                break
+            accepted.append(f"big-{number}")
+        assert refusal["kind"] == "Status" and refusal["code"] >= 500
+        assert "full" in refusal["message"] or "No space left" in refusal["message"], refusal["message"]
+        kube = Kube(TestCluster("pocket", None, kubeconfig), "default")
+        assert {one["metadata"]["name"] for one in kube.list("configmaps")} >= set(accepted)
+        assert len(accepted) > 5
+        Path(f"/proc/{process.pid}/root{folder}/ballast").unlink()
+        kube.wait(lambda: kube.kubectl("create", "configmap", "small", "--from-literal=a=b", check=False).returncode == 0)
+    finally:
+        os.close(reader)
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
