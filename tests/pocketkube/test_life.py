@@ -372,7 +372,7 @@ def test_a_full_disk_refuses_writes_with_words_and_loses_nothing(tmp_path):
         assert {one["metadata"]["name"] for one in kube.list("configmaps")} >= set(accepted)
         assert len(accepted) > 1
         Path(f"/proc/{process.pid}/root{folder}/ballast").unlink()
-        kube.wait(lambda: kube.kubectl("create", "configmap", "small", "--from-literal=a=b", check=False).returncode == 0)
+        assert post({"metadata": {"name": "small"}}) == 201
     finally:
         os.close(reader)
         process.terminate()
