@@ -142,6 +142,8 @@ def user_namespaces() -> Finding:
     """Whether an ordinary user may make network namespaces; root may anyway."""
     if sys.platform != "linux":
         return Finding("user namespaces", "no", f"{sys.platform} has none", "use kind with Docker Desktop", "pocket")
+    if not shutil.which("unshare"):
+        return Finding("user namespaces", "no", "can't be tried: unshare is not installed", "sudo apt-get install util-linux", "pocket")
     if os.geteuid() == 0:
         probe = subprocess.run(["unshare", "-n", "-m", "true"], capture_output=True, text=True, timeout=10, check=False)
         if probe.returncode:
