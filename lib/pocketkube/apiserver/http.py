@@ -455,8 +455,16 @@ class Server:
         if not raw and empty:
             return {}
         if request.content_type == "application/vnd.kubernetes.protobuf":
+            from . import protobuf
+
+            try:
+                return protobuf.decode(raw, schema.kinds())
+            except fields.DecodeError as error:
+                raise errors.bad_request(f"couldn't decode the request's protobuf body: {error}") from error
+        if request.content_type not in ("application/json", "application/yaml", "application/x-yaml", "application/octet-stream",
+                                        *PATCH_TYPES):
             raise ApiError(415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types include: "
-                           "application/json, application/yaml")
+                           "application/json, application/yaml, application/vnd.kubernetes.protobuf")
         try:
             value = fields.parse_yaml(raw) if yaml or request.content_type in ("application/yaml", "application/x-yaml") \
                 else fields.parse_json(raw)

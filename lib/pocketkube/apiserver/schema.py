@@ -68,12 +68,19 @@ class Field:
 
 
 class Struct:
-    """An object with known fields."""
+    """An object with known fields.
 
-    __slots__ = ("fields", "name")
+    Attributes:
+        name: its Go name, such as ``PodSpec``.
+        message: its protobuf message, such as ``core.v1.PodSpec``.
+    """
 
-    def __init__(self, name: str):
-        self.name = name
+    __slots__ = ("fields", "message", "name")
+
+    def __init__(self, full_name: str):
+        parts = full_name.split(".")
+        self.name = parts[-1]
+        self.message = ".".join(parts[-3:])
         self.fields: dict[str, Field] = {}
 
 
@@ -122,7 +129,7 @@ class _Builder:
     def struct(self, name: str) -> Struct:
         if name in self.structs:
             return self.structs[name]
-        struct = self.structs[name] = Struct(name.rsplit(".", 1)[-1])
+        struct = self.structs[name] = Struct(name)
         definition = self.definitions[name]
         needed = set(definition.get("required", ()))
         for key, schema in definition.get("properties", {}).items():
@@ -193,3 +200,18 @@ def structs() -> dict[str, Struct]:
 def struct_of(resource: resources.Resource) -> Struct:
     """The shape of a resource's objects."""
     return structs()[resource.schema]
+
+
+@functools.cache
+def kinds() -> dict[tuple[str, str], str]:
+    """The definition of each (apiVersion, kind) that a request's body may hold."""
+    found = {(resource.api_version, resource.kind): resource.schema for resource in resources.RESOURCES}
+    for name in EXTRA_ROOTS:
+        group, version, kind = name.split(".")[-3:]
+        prefix = {"meta": "", "core": "", "authentication": "authentication.k8s.io/", "authorization": "authorization.k8s.io/",
+                  "events": "events.k8s.io/"}.get(group, f"{group}/")
+        found[(prefix + version, kind)] = name
+    # Options of requests are of the version of the group that they are sent to.
+    options = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+    found.update({(resource.api_version, "DeleteOptions"): options for resource in resources.RESOURCES})
+    return found
