@@ -175,6 +175,8 @@ def open_test_cluster(directory: Path) -> tuple[TestCluster, Callable[[], None]]
         directory: an empty directory for a pocket cluster's state.
     """
     kind = os.environ.get("SERVICELAB_TEST_CLUSTER") or "pocket"
+    # kubectl remembers what a server at this address can do. Ports are used again, by clusters of another day.
+    os.environ["KUBECACHEDIR"] = str(directory / "kubectl-cache")
     if kind == "kind":
         cluster = known("kind")
         given = os.environ.get("SERVICELAB_TEST_KUBECONFIG")
