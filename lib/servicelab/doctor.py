@@ -203,24 +203,28 @@ def kind_image() -> Finding:
         return Finding("kind node image", "note", "can't be told without Docker", needed_for="kind")
     if subprocess.run(["docker", "image", "inspect", image], capture_output=True, timeout=10, check=False).returncode == 0:
         return Finding("kind node image", "ok", f"{image} is on this machine", needed_for="kind")
-    return Finding("kind node image", "note", f"{image} will be pulled (about 400 MB)", needed_for="kind")
+    asked = subprocess.run(["docker", "manifest", "inspect", image], capture_output=True, text=True, timeout=20, check=False)
+    if asked.returncode == 0:
+        return Finding("kind node image", "ok", f"{image} can be pulled (about 400 MB)", needed_for="kind")
+    said = (asked.stderr.strip().splitlines() or ["no answer"])[-1]
+    fix = "check the connection; or docker load an image, and name it with SERVICELAB_KIND_IMAGE"
+    return Finding("kind node image", "no", f"{image} is not on this machine and can't be pulled: {said}", fix, "kind")
 
 
 def show(findings: list[Finding]) -> None:
-    """Prints the findings and which clusters can be used."""
-    from rich.console import Console
-    from rich.markup import escape
+    """Prints the findings and which clusters can be used; with nothing but Python itself, since rich may be what is missing."""
+    signs = {"ok": ("✓", 32), "no": ("✗", 31), "note": ("·", 33)}
 
-    console = Console(soft_wrap=True, highlight=False)
-    signs = {"ok": "[green]✓[/]", "no": "[red]✗[/]", "note": "[yellow]·[/]"}
+    def sign(state: str) -> str:
+        mark, color = signs[state]
+        return f"\x1b[{color}m{mark}\x1b[0m" if sys.stdout.isatty() else mark
+
     width = max(len(f.name) for f in findings)
     for f in findings:
-        console.print(f"{signs[f.state]} {escape(f.name):<{width}}  {escape(f.saw)}")
+        print(f"{sign(f.state)} {f.name:<{width}}  {f.saw}")
         if f.state == "no" and f.fix:
             only = "" if f.needed_for == "all" else f" (only for {f.needed_for})"
-            console.print(f"  {'':<{width}}  [bold]fix[/]{only}: {escape(f.fix)}")
-    console.print()
+            print(f"  {'':<{width}}  fix{only}: {f.fix}")
+    print()
     for cluster, missing in usable_clusters(findings).items():
-        console.print(
-            f"{signs['no' if missing else 'ok']} {cluster} cluster: {escape('can be used here' if not missing else 'missing ' + missing)}"
-        )
+        print(f"{sign('no' if missing else 'ok')} {cluster} cluster: {'needs ' + missing if missing else 'can be used here'}")

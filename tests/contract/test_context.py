@@ -49,7 +49,7 @@ def _config(kube, user: dict | None = None, namespace: str | None = None, name: 
     return {
         "apiVersion": "v1", "kind": "Config", "current-context": "another", "clusters": [{"name": "c", "cluster": cluster}],
         "users": [{"name": "u", "user": user or own}],
-        "contexts": [{"name": name, "context": context}, {"name": "another", "context": {"cluster": "c", "user": "u", "namespace": "kube-system"}}],
+        "contexts": [{"name": name, "context": context}, {"name": "another", "context": {**context, "namespace": "kube-system"}}],
     }  # fmt: skip
 
 

@@ -160,11 +160,8 @@ class Root:
         # bwrap: not in sbin of any distribution, so that what this machine has doesn't matter
         (self.folder / "bwrap").unlink()
         checkout.programs.pretend("id", f"echo {uid}")
-        get = (
-            "[ $1 = update ] || touch {0}/bwrap; chmod +x {0}/bwrap 2>/dev/null; true".format(self.folder)
-            if works
-            else "echo no route; exit 100"
-        )
+        bwrap = self.folder / "bwrap"
+        get = f"[ $1 = update ] || touch {bwrap}; chmod +x {bwrap} 2>/dev/null; true" if works else "echo no route; exit 100"
         checkout.programs.pretend("apt-get", f'echo "apt-get-$1 $*" >> {self.log}; {get}')
         if sudo:
             checkout.programs.pretend("sudo", '[ "$1" = -n ] && shift; exec "$@"')
