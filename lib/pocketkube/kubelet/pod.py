@@ -18,7 +18,7 @@ from ..network import NetworkError
 from . import probes, process, syscalls
 from .environment import ConfigError, container_environment, expand
 from .hostports import pod_host_ports
-from .logs import LogFile
+from .logs import LogFile, parse_time
 from .node import now
 from .sandbox import Container, ContainerConfig, PodSandbox, StartError, User, find_user
 from .status import ContainerState, conditions, phase, rfc3339
@@ -64,6 +64,8 @@ class PodWorker:
             token=lambda audience, lifetime: kubelet.service_account_token(self.pod, audience, lifetime),
             allocatable=kubelet.node_object.capacity,
         )
+        started = (pod.get("status") or {}).get("startTime")
+        self._started_at = parse_time(started) if started else time.time()
         self._was_running = False
         self._reported: dict | None = None
         self._failed_mount_at = 0.0
@@ -174,7 +176,7 @@ class PodWorker:
             return None
         delays: list[float] = []
         deadline = self.pod["spec"].get("activeDeadlineSeconds")
-        if deadline is not None and self._reported:
+        if deadline is not None:
             left = self._started_at + deadline - time.time()
             if left <= 0:
                 await self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
@@ -209,7 +211,6 @@ class PodWorker:
         return min(delays) if delays else None
 
     _failed_mount = ""
-    _started_at = 0.0
     _mount_delay = 0.5
 
     def _mount_retry(self) -> float:
@@ -740,8 +741,6 @@ class PodWorker:
         have_sandbox = self.sandbox is not None if sandbox is None else sandbox
         volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
         status = {k: v for k, v in old.items() if k in ("qosClass", "nominatedNodeName", "resize", "ephemeralContainerStatuses")}
-        if self._started_at == 0.0:
-            self._started_at = time.time()
         status |= {
             "observedGeneration": pod["metadata"].get("generation", 1),
             "phase": current,

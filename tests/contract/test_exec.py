@@ -1,0 +1,196 @@
+"""kubectl exec, attach, run, cp and port-forward. The same on pocket and kind."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from test_pods_run import CURL, NGINX, pod, sh, unique
+
+from harness import Kube
+from servicelab import kubectl as kubectl_of_lab
+
+
+@pytest.fixture(scope="module")
+def web(kube: Kube) -> str:
+    kube.apply(pod("web", {}, {"image": CURL, "command": ["sleep", "10000"]}, labels={"app": "web"}))
+    kube.wait("condition=Ready", "pod/web")
+    return "web"
+
+
+def test_streams_and_exit_codes(kube: Kube, web: str):
+    done = kube.kubectl("exec", web, "-c", "c", "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=False)
+    assert (done.stdout, done.returncode) == ("out\n", 7)
+    assert done.stderr == "err\ncommand terminated with exit code 7\n"
+    killed = kube.kubectl("exec", web, "-c", "c", "--", "sh", "-c", "kill -9 $$", check=False)
+    assert killed.returncode == 137
+
+
+def test_input_until_its_end(kube: Kube, web: str):
+    text = "".join(f"line {n}\n" for n in range(20000))
+    assert kube.kubectl("exec", "-i", web, "-c", "c", "--", "cat", input=text).stdout == text
+
+
+def test_much_output(kube: Kube, web: str):
+    out = kube.kubectl("exec", web, "-c", "c", "--", "sh", "-c", "seq 1 300000", timeout=60).stdout
+    assert out.splitlines()[-1] == "300000" and len(out.splitlines()) == 300000
+
+
+def test_user_directory_and_environment(kube: Kube, web: str):
+    assert kube.exec(web, "sh", "-c", "id -un; pwd; echo $HOME", container="c1") == "curl_user\n/home/curl_user\n/home/curl_user\n"
+    assert kube.exec(web, "sh", "-c", "id -un; pwd; echo $HOME", container="c") == "root\n/\n/root\n"
+
+
+def test_what_cannot_be_run(kube: Kube, web: str):
+    missing = kube.kubectl("exec", web, "-c", "c", "--", "nosuch", check=False)
+    assert missing.returncode == 1 and re.fullmatch(
+        "error: Internal error occurred: Internal error occurred: error executing command in container: failed to exec in container: "
+        'failed to start exec "[0-9a-f]{64}": OCI runtime exec failed: exec failed: unable to start container process: exec: "nosuch": '
+        r"executable file not found in \$PATH: unknown\n",
+        missing.stderr,
+    )
+    directory = kube.kubectl("exec", web, "-c", "c", "--", "/etc", check=False)
+    assert 'exec: "/etc": permission denied: unknown' in directory.stderr
+    container = kube.kubectl("exec", web, "-c", "nope", "--", "true", check=False)
+    assert container.stderr == "Error from server (BadRequest): container nope is not valid for pod web\n"
+    absent = kube.kubectl("exec", "nosuchpod", "--", "true", check=False)
+    assert absent.returncode == 1 and 'pods "nosuchpod" not found' in absent.stderr
+
+
+def test_not_running(kube: Kube):
+    over, waiting = unique("over"), unique("waiting")
+    kube.apply([pod(over, sh("true"), restartPolicy="Never"), pod(waiting, {"image": "nosuch/image:1"})])
+    kube.wait("jsonpath={.status.phase}=Succeeded", f"pod/{over}")
+    done = kube.kubectl("exec", over, "--", "true", check=False)
+    assert done.stderr == "error: cannot exec into a container in a completed pod; current phase is Succeeded\n"
+    kube.wait(lambda: kube.get("pod", waiting)["status"].get("containerStatuses"))
+    done = kube.kubectl("exec", waiting, "--", "true", check=False)
+    assert done.stderr == 'error: Internal error occurred: unable to upgrade connection: container not found ("c")\n'
+
+
+def test_targets_by_owner(kube: Kube, web: str):
+    kube.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}
+    )
+    assert kube.kubectl("exec", "service/web", "-c", "c", "--", "hostname").stdout == "web\n"
+
+
+def test_terminal(kube: Kube, web: str):
+    """kubectl exec -it with a real terminal: size, control characters, job control, exit code."""
+    master, slave = pty.openpty()
+    command = [kubectl_of_lab.find(), f"--kubeconfig={kube.kubeconfig}", "-n", kube.name, "exec", "-it", web, "-c", "c", "--", "sh"]
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
+    seen = b""
+
+    def expect(words: bytes) -> None:
+        nonlocal seen
+        deadline = time.monotonic() + 20
+        while words not in seen:
+            assert time.monotonic() < deadline, f"{words!r} is not in {seen!r}"
+            if select.select([master], [], [], 0.2)[0]:
+                seen += os.read(master, 65536)
+
+    try:
+        expect(b"# ")
+        os.write(master, b"tty; echo $((6*7)); test -t 0 && echo isa''tty\n")
+        expect(b"/dev/pts/0")
+        expect(b"42")
+        expect(b"isatty")
+        os.write(master, b"sleep 1000\n")
+        time.sleep(0.5)  # nothing tells when the shell has started it
+        os.write(master, b"\x03")
+        os.write(master, b"echo af''ter\n")
+        expect(b"after")
+        os.write(master, b"exit 5\n")
+        assert process.wait(20) == 5
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def test_run_and_remove(kube: Kube):
+    done = kube.kubectl(
+        "run",
+        unique("once"),
+        "-i",
+        "--rm",
+        "--restart=Never",
+        f"--image={NGINX}",
+        "--command",
+        "--",
+        "cat",
+        input="from here\n",
+        timeout=60,
+    )
+    assert "from here\n" in done.stdout
+    failed = kube.kubectl(
+        "run",
+        unique("fails"),
+        "-i",
+        "--rm",
+        "--restart=Never",
+        f"--image={NGINX}",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        "sleep 1; exit 3",
+        check=False,
+    )
+    assert failed.returncode == 3
+
+
+def test_attach_to_a_running_container(kube: Kube):
+    name = unique("attach")
+    kube.apply(pod(name, sh("while read line; do echo got $line; done; sleep 1000", stdin=True)))
+    kube.wait("condition=Ready", f"pod/{name}")
+    process = kube.popen("attach", "-i", name, stdin=subprocess.PIPE)
+    try:
+        process.stdin.write("hello\n")
+        process.stdin.flush()
+        kube.wait(lambda: "got hello" in kube.kubectl("logs", name).stdout)
+        assert "got hello" in process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_copy_there_and_back(kube: Kube, web: str, tmp_path):
+    source = tmp_path / "there"
+    source.write_bytes(os.urandom(200_000))
+    kube.kubectl("cp", str(source), f"{web}:/tmp/file", "-c", "c")
+    kube.kubectl("cp", f"{web}:/tmp/file", str(tmp_path / "back"), "-c", "c")
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_port_forward(kube: Kube, web: str):
+    process = kube.popen("port-forward", "--address=127.0.0.1", web, ":80", ":81")
+    try:
+        ports = [int(re.search(r"127\.0\.0\.1:(\d+) -> ", process.stdout.readline())[1]) for _ in range(2)]
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/", timeout=10) as answer:
+                assert b"Welcome to nginx!" in answer.read()
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/", timeout=10)
+        process.terminate()
+        errors = process.communicate(timeout=10)[1]
+        assert "an error occurred forwarding" in errors and "connect: connection refused" in errors
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_port_forward_to_a_pod_that_does_not_run(kube: Kube):
+    name = unique("fwd")
+    kube.apply(pod(name, {"image": "nosuch/image:1"}))
+    kube.wait(lambda: kube.get("pod", name)["status"].get("containerStatuses"))
+    done = kube.kubectl("port-forward", name, ":80", check=False)
+    assert done.returncode == 1 and "unable to forward port because pod is not running. Current status=Pending" in done.stderr
