@@ -235,5 +235,5 @@ def test_helper_programs_say_what_is_missing(monkeypatch):
     from pocketkube import images
 
     monkeypatch.setattr(images.shutil, "which", lambda *_args, **_options: None)
-    with pytest.raises(images.ImageError, match="nginx.*is not on this machine"):
+    with pytest.raises(images.ImageError, match=r"nginx.*is not on this machine"):
         images._program("nginx")
