@@ -28,7 +28,9 @@ EVENT_LIFETIME = 3600
 """How long events are kept, in seconds: one hour, as on a real cluster."""
 MAX_OBJECT = 1536 * 1024
 """The largest object that etcd takes by default, in bytes."""
-_SYSTEM_METADATA = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "managedFields")
+_SYSTEM_METADATA = (
+    "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink", "managedFields",
+)
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -344,8 +346,9 @@ class Api:
         options = options or Options()
         old = self.peek(resource, namespace, name)
         changed = patched(old, patch, kind, schema.struct_of(of))
-        if changed.get("metadata", {}).get("name") != name:
-            raise errors.bad_request(f"the name of the object ({changed.get('metadata', {}).get('name')}) does not match the name on the URL ({name})")
+        renamed = changed["metadata"].get("name")
+        if renamed != name:
+            raise errors.bad_request(f"the name of the object ({renamed}) does not match the name on the URL ({name})")
         try:
             clean, strict = fields.decode(schema.struct_of(of), changed)
         except fields.DecodeError as error:
@@ -593,7 +596,8 @@ def patched(original: dict[str, Any], patch: Any, kind: str, struct: schema.Stru
     if kind == "json":
         result: Any = patches.json_patch(clone(original), patch)
     elif not isinstance(patch, dict):
-        raise errors.bad_request(f"error decoding patch: json: cannot unmarshal {fields.describe(patch)} into Go value of type map[string]interface {{}}")
+        what = fields.describe(patch)
+        raise errors.bad_request(f"error decoding patch: json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
     elif kind == "strategic":
         result = patches.strategic(original, patch, struct)
     else:

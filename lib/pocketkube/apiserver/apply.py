@@ -41,9 +41,8 @@ def leaves(obj: dict[str, Any], struct: Struct, *, status: bool = False) -> dict
     for key, value in obj.items():
         if key in ("apiVersion", "kind") or key not in struct.fields or (key == "status") != status:
             continue
-        if key == "metadata":
-            value = {name: item for name, item in value.items() if name not in _UNTRACKED_META}
-        found.update(_walk((f"f:{key}",), value, struct.fields[key]))
+        tracked = {name: item for name, item in value.items() if name not in _UNTRACKED_META} if key == "metadata" else value
+        found.update(_walk((f"f:{key}",), tracked, struct.fields[key]))
     return found
 
 
@@ -178,8 +177,9 @@ def server_side(api: Api, resource: Resource, namespace: str | None, name: str, 
     except fields.DecodeError as error:
         raise fields.cannot_handle(resource.kind, resource.version, error) from error
     if strict and options.validation == "Strict":
-        raise errors.bad_request(f"failed to create typed patch object ({namespace}/{name}; {config['apiVersion']}, Kind={config['kind']}): "
-                                 f"errors: {'; '.join('.' + one.split(chr(34))[1] + ': field not declared in schema' for one in strict)}")
+        unknown = "; ".join(f".{one.split(chr(34))[1]}: field not declared in schema" for one in strict)
+        what = f"{namespace}/{name}; {config['apiVersion']}, Kind={config['kind']}"
+        raise errors.bad_request(f"failed to create typed patch object ({what}): errors: {unknown}")
     options.warnings += strict if options.validation == "Warn" else []
     meta = clean.setdefault("metadata", {})
     if meta.get("managedFields"):

@@ -90,7 +90,8 @@ def method_not_supported(plural: str, group: str, verb: str) -> ApiError:
 
 def not_implemented(what: str) -> ApiError:
     """The embedded cluster leaves this out (501)."""
-    return ApiError(501, "NotImplemented", f"{what} is not part of the embedded cluster: try it on a kind cluster (servicelab up --cluster kind)")
+    hint = "try it on a kind cluster (servicelab up --cluster kind)"
+    return ApiError(501, "NotImplemented", f"{what} is not part of the embedded cluster: {hint}")
 
 
 def expired(message: str) -> ApiError:

@@ -473,8 +473,8 @@ class Server:
                                      f"object): couldn't get version/kind; json parse error: {error} ({raw[:60].hex()} ...)"
                                      if as_object else f"error decoding patch: {error}") from error
         if as_object and not isinstance(value, dict):
-            raise errors.bad_request(f"couldn't get version/kind; json parse error: json: cannot unmarshal {fields.describe(value)} into Go "
-                                     "value of type struct { APIVersion string; Kind string }")
+            raise errors.bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal "
+                                     f"{fields.describe(value)} into Go value of type struct {{ APIVersion string; Kind string }}")
         return value
 
     async def _decode(self, request: web.Request, target: Target, options: Options) -> dict[str, Any]:
@@ -483,7 +483,7 @@ class Server:
         kind = body.get("kind") or resource.kind
         given = body.get("apiVersion") or version
         if kind != resource.kind or given != version:
-            raise errors.bad_request(f"the API version in the data ({given}, Kind={kind}) does not match the expected API version ({version}, Kind={resource.kind})"
+            raise errors.bad_request(f"the API version in the data ({given}) does not match the expected API version ({version})"
                                      if kind == resource.kind else
                                      f'{kind} in version "{given.rpartition("/")[2]}" cannot be handled as a {resource.kind}: '
                                      f"the path serves {resource.plural}")

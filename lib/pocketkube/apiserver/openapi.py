@@ -102,7 +102,9 @@ def _paths(group: str, version: str, prefix: str, *, v2: bool = False) -> dict[s
         gvk = {"group": group, "version": version, "kind": resource.kind}
         where = f"{base}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
         paths[where] = {"get": _operation(resource, gvk, "list", prefix, v2=v2), "post": _operation(resource, gvk, "post", prefix, v2=v2)}
-        paths[f"{where}/{{name}}"] = {action: _operation(resource, gvk, action, prefix, v2=v2) for action in ("get", "put", "patch", "delete")}
+        paths[f"{where}/{{name}}"] = {
+            action: _operation(resource, gvk, action, prefix, v2=v2) for action in ("get", "put", "patch", "delete")
+        }
     return paths
 
 

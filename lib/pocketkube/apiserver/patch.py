@@ -45,7 +45,9 @@ def json_patch(original: dict[str, Any], patch: Any) -> dict[str, Any]:
     import jsonpointer
 
     if not isinstance(patch, list):
-        raise errors.bad_request(f"error decoding patch: json: cannot unmarshal {type(patch).__name__} into Go value of type jsonpatch.Patch")
+        from .fields import describe
+
+        raise errors.bad_request(f"error decoding patch: json: cannot unmarshal {describe(patch)} into Go value of type jsonpatch.Patch")
     if len(patch) > 10000:
         raise errors.too_large(f"The allowed maximum operations in a JSON patch is 10000, got {len(patch)}")
     try:
@@ -96,8 +98,9 @@ def _object(original: dict[str, Any], patch: dict[str, Any], struct: Struct | No
             if field is not None and field.kind == "scalar" and field.go != "any":
                 original[key] = value
                 continue
+            items = field.item if field is not None and field.kind == "map" else None
             merged = _object(present if isinstance(present, dict) else {}, value, field.struct if field else None,
-                             field.item if field is not None and field.kind == "map" and field.item and field.item.kind != "scalar" else None)
+                             items if items is not None and items.kind != "scalar" else None)
             if merged is None:
                 original.pop(key, None)
             else:

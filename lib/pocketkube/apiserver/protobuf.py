@@ -20,13 +20,14 @@ from .schema import Field, Struct
 
 MAGIC = b"k8s\0"
 
-POINTERS = frozenset("""
-    activeDeadlineSeconds allocateLoadBalancerNodePorts allowPrivilegeEscalation automountServiceAccountToken blockOwnerDeletion
-    controller defaultMode deletionGracePeriodSeconds enableServiceLinks expirationSeconds fsGroup gracePeriodSeconds hostUsers immutable
-    leaseDurationSeconds leaseTransitions mode optional orphanDependents priority privileged progressDeadlineSeconds
-    readOnlyRootFilesystem ready replicas revisionHistoryLimit runAsGroup runAsNonRoot runAsUser serving setHostnameAsFQDN
-    shareProcessNamespace terminating terminationGracePeriodSeconds tolerationSeconds
-""".split())
+POINTERS = frozenset((
+    "activeDeadlineSeconds", "allocateLoadBalancerNodePorts", "allowPrivilegeEscalation", "automountServiceAccountToken",
+    "blockOwnerDeletion", "controller", "defaultMode", "deletionGracePeriodSeconds", "enableServiceLinks", "expirationSeconds",
+    "fsGroup", "gracePeriodSeconds", "hostUsers", "immutable", "leaseDurationSeconds", "leaseTransitions", "mode", "optional",
+    "orphanDependents", "priority", "privileged", "progressDeadlineSeconds", "readOnlyRootFilesystem", "ready", "replicas",
+    "revisionHistoryLimit", "runAsGroup", "runAsNonRoot", "runAsUser", "serving", "setHostnameAsFQDN", "shareProcessNamespace",
+    "terminating", "terminationGracePeriodSeconds", "tolerationSeconds",
+))
 """Numbers and booleans whose zero means something. Of all others a zero in the message is the same as nothing."""
 
 

@@ -43,7 +43,8 @@ def answer(api: Api, plural: str, body: dict[str, Any], user: str, namespace: st
         every = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
         paths = {"verbs": ["*"], "nonResourceURLs": ["*"]}
         allowed = user == ADMINISTRATOR
-        review["status"] = {"resourceRules": [every] if allowed else [], "nonResourceRules": [paths] if allowed else [], "incomplete": False}
+        review["status"] = {"resourceRules": [every] if allowed else [], "nonResourceRules": [paths] if allowed else [],
+                            "incomplete": False}
     else:
         who = user if kind == "SelfSubjectAccessReview" else spec.get("user", "")
         if not spec.get("resourceAttributes") and not spec.get("nonResourceAttributes"):

@@ -96,7 +96,7 @@ def definitions_path() -> Path:
         raise RuntimeError("the package kubernetes-validate is not installed: run ./lab, or pip install kubernetes-validate")
     path = Path(spec.submodule_search_locations[0]) / "kubernetes-json-schema" / "v1.34.0-local" / "_definitions.json"
     if not path.is_file():
-        raise RuntimeError(f"kubernetes-validate has no definitions for Kubernetes 1.34 ({path}): install kubernetes-validate 1.34 or newer")
+        raise RuntimeError(f"kubernetes-validate lacks the definitions for Kubernetes 1.34 ({path}): install kubernetes-validate >= 1.34")
     return path
 
 

@@ -57,7 +57,8 @@ class Allocator:
                 if spec.get("clusterIP") == before.get("clusterIP"):
                     spec.pop("clusterIP", None)
                     spec.pop("clusterIPs", None)
-                for key in ("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy", "allocateLoadBalancerNodePorts"):
+                for key in ("ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "externalTrafficPolicy",
+                            "allocateLoadBalancerNodePorts"):
                     spec.pop(key, None)
                 for port in spec.get("ports") or []:
                     port.pop("nodePort", None)
@@ -131,7 +132,8 @@ class Allocator:
             message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             raise self._refuse(service, [invalid("spec.clusterIPs[0]", chosen, message)]) from None
         if address not in self.network or address in (self.network.network_address, self.network.broadcast_address):
-            why = f"failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range. The range of valid IPs is {self.network}"
+            why = (f"failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range."
+                   f" The range of valid IPs is {self.network}")
             raise self._refuse(service, [invalid("spec.clusterIPs", [chosen], why)])
         if chosen in used:
             raise self._refuse(service, [invalid("spec.clusterIPs", [chosen],
@@ -165,8 +167,8 @@ class Allocator:
             if not number:
                 continue
             if not self.first_port <= number <= self.last_port and (port["protocol"], number) not in own:
-                found.append(invalid(f"spec.ports[{index}].nodePort", number,
-                                     f"provided port is not in the valid range. The range of valid ports is {self.first_port}-{self.last_port}"))
+                why = f"provided port is not in the valid range. The range of valid ports is {self.first_port}-{self.last_port}"
+                found.append(invalid(f"spec.ports[{index}].nodePort", number, why))
             elif (port["protocol"], number) in used:
                 found.append(invalid(f"spec.ports[{index}].nodePort", number, "provided port is already allocated"))
             used.add((port["protocol"], number))

@@ -47,6 +47,8 @@ _LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _PERCENT = re.compile(r"[0-9]+%")
 PROTOCOLS = ["SCTP", "TCP", "UDP"]
+DNS_POLICIES = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
+IP_FAMILY_POLICIES = ["PreferDualStack", "RequireDualStack", "SingleStack"]
 
 Errors = list[FieldError]
 
@@ -165,8 +167,8 @@ def pod_spec(spec: dict[str, Any], path: str, *, template: bool = False) -> Erro
         found.append(not_supported(f"{path}.restartPolicy", spec.get("restartPolicy"), ["Always", "OnFailure", "Never"]))
     elif template and spec["restartPolicy"] != "Always":
         found.append(not_supported(f"{path}.restartPolicy", spec["restartPolicy"], ["Always"]))
-    if spec.get("dnsPolicy") not in ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"):
-        found.append(not_supported(f"{path}.dnsPolicy", spec.get("dnsPolicy"), ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]))
+    if spec.get("dnsPolicy") not in DNS_POLICIES:
+        found.append(not_supported(f"{path}.dnsPolicy", spec.get("dnsPolicy"), DNS_POLICIES))
     elif spec["dnsPolicy"] == "None" and not (spec.get("dnsConfig") or {}).get("nameservers"):
         found.append(required(f"{path}.dnsConfig.nameservers",
                               "must provide at least one DNS nameserver when `dnsPolicy` is None"))
@@ -603,7 +605,8 @@ def _service(obj: dict[str, Any]) -> Errors:
     elif spec["sessionAffinity"] == "ClientIP":
         seconds = spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
         if not 1 <= seconds <= 86400:
-            found.append(invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds, "must be greater than 0 and less than 86400"))
+            found.append(invalid("spec.sessionAffinityConfig.clientIP.timeoutSeconds", seconds,
+                                 "must be greater than 0 and less than 86400"))
     for index, address in enumerate(spec.get("externalIPs") or []):
         if not _is_ip(address):
             found.append(_bad_ip(f"spec.externalIPs[{index}]", address))
@@ -611,9 +614,10 @@ def _service(obj: dict[str, Any]) -> Errors:
         if spec.get(key) not in (None, "", "Cluster", "Local"):
             found.append(not_supported(f"spec.{key}", spec[key], ["Cluster", "Local"]))
     if spec.get("externalTrafficPolicy") and kind not in ("NodePort", "LoadBalancer") and not spec.get("externalIPs"):
-        found.append(invalid("spec.externalTrafficPolicy", spec["externalTrafficPolicy"], "may only be set for externally-accessible services"))
-    if spec.get("ipFamilyPolicy") not in (None, "SingleStack", "PreferDualStack", "RequireDualStack"):
-        found.append(not_supported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], ["SingleStack", "PreferDualStack", "RequireDualStack"]))
+        found.append(invalid("spec.externalTrafficPolicy", spec["externalTrafficPolicy"],
+                             "may only be set for externally-accessible services"))
+    if spec.get("ipFamilyPolicy") not in (None, *IP_FAMILY_POLICIES):
+        found.append(not_supported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], IP_FAMILY_POLICIES))
     for index, source in enumerate(spec.get("loadBalancerSourceRanges") or []):
         try:
             ipaddress.ip_network(source.strip(), strict=False)
@@ -728,7 +732,8 @@ def _secret(obj: dict[str, Any]) -> Errors:
             try:
                 json.loads(base64.b64decode(data[".dockerconfigjson"]))
             except ValueError:
-                found.append(invalid("data[.dockerconfigjson]", "<secret contents redacted>", "invalid character looking for beginning of value"))
+                found.append(invalid("data[.dockerconfigjson]", "<secret contents redacted>",
+                                     "invalid character looking for beginning of value"))
     return found
 
 
