@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -270,7 +269,7 @@ class Lab:
             CommandFailed: the API server refused.
         """
         objects = manifests.load(name, **edits)
-        self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), namespace=namespace)
+        self.kubectl("apply", "-f", "-", input=manifests.text(objects), namespace=namespace)
         for obj in objects:
             print(f"✓ {obj['kind'].lower()}/{obj['metadata']['name']} applied from {name}")
 

@@ -46,6 +46,11 @@ def load(name: str, **edits: Any) -> list[dict[str, Any]]:
     return objects
 
 
+def text(objects: list[dict[str, Any]]) -> str:
+    """Objects as one YAML stream for ``kubectl apply -f -``."""
+    return yaml.safe_dump_all(objects, sort_keys=False)
+
+
 def takes(name: str, parameter: str, value: Any) -> bool:
     """Whether anything in the manifest changes with this parameter."""
     return value is not None and parameter in _EDITS and any(_EDITS[parameter](o, value) for o in load(name))

@@ -52,9 +52,14 @@ def test_pod_that_fits_nowhere(kube, lab):
 
 
 def test_container_that_ends_at_once(kube, lab):
-    kube.kubectl("run", "short", "--image=nginx:1.29-alpine", "--command", "--", "sh", "-c", "exit 7")
-    with pytest.raises(WaitTimeout, match=r"container short ended with exit code 7 \(Error\)"):
-        lab.wait_for("pod/short", timeout=10)
+    kube.apply({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "short"},
+        "spec": {"containers": [{
+            "name": "c", "image": "nginx:1.29-alpine", "command": ["sh", "-c", "exit 7"], "readinessProbe": {"exec": {"command": ["false"]}},
+        }]},
+    })  # fmt: skip
+    with pytest.raises(WaitTimeout, match=r"container c ended with exit code 7 \(Error\)"):
+        lab.wait_for("pod/short", timeout=8)
 
 
 def test_service_whose_selector_matches_nothing(web, kube, lab):
