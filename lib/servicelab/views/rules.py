@@ -72,7 +72,7 @@ def _follow(ruleset: str, chain: str, seen: set[str]) -> tuple[str, list[tuple[s
 
 def _block(ruleset: str, kind: str, name: str) -> str:
     """The body of a map or chain of the listing; empty when it isn't there."""
-    found = re.search(rf'^\s*{kind} "?{re.escape(name)}"? \{{(?: #.*)?\n(.*?)^\t\}}', ruleset, re.DOTALL | re.MULTILINE)
+    found = re.search(rf'^\s*{kind} "?{re.escape(name)}"? \{{(?: #[^\n]*)?\n(.*?)^\t\}}', ruleset, re.DOTALL | re.MULTILINE)
     return found[1] if found else ""
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from servicelab.views.theme import STYLE
 
 Node = list[Any]
+SVG_MAY = frozenset(["svg", "style", "defs", "pattern", "g", "title", "text", "rect", "circle", "path"])
+"""The elements that pictures are made of."""
 
 
 def el(tag: str, *children: Node | str | None, key: str = "", **attributes: Any) -> Node:

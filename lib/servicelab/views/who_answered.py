@@ -170,7 +170,7 @@ def draw(world: World, tally: Tally, service: str, client: str, url: str, colour
     for reason, number in extra:
         shapes.append(text(POD_X - radius, y, fit(f"✗ {number} × {reason}", WIDTH - POD_X + radius - 10, 12), "small bad"))
         y += 24
-    return Scene(WIDTH, height, shapes, summary(tally, service, url, rows), _in_words(tally, url, rows))
+    return Scene(WIDTH, height, shapes, summary(tally, service, url, rows), _in_words(tally, service, url, rows))
 
 
 def _row(row: tuple[str, str, str, str], tally: Tally, y: float, radius: float, colours: Colours, most: int) -> Node:
@@ -217,7 +217,6 @@ def summary(tally: Tally, service: str, url: str, rows: list) -> str:
     return "\n".join(lines)
 
 
-def _in_words(tally: Tally, url: str, rows: list) -> str:
-    lines = [f"Who answered {count(tally.sent, 'request')} to {url}."]
-    lines += [f"{name} {address} ({state}): {count(tally.by_pod[uid], 'answer')}" for uid, name, address, state in rows]
-    return "\n".join([*lines, *(f"not answered: {number} × {reason}" for reason, number in tally.failed.items())])
+def _in_words(tally: Tally, service: str, url: str, rows: list) -> str:
+    lines = ["Who answered.", summary(tally, service, url, rows)]
+    return "\n".join([*lines, *(f"{name} {address} ({state}): {count(tally.by_pod[uid], 'answer')}" for uid, name, address, state in rows)])
