@@ -128,12 +128,12 @@ def test_doctor_says_the_fix_beside_what_is_missing(tmp_path):
 def test_everything_after_test_goes_to_pytest(tmp_path):
     file = tmp_path / "test_it.py"
     file.write_text(
-        "import os\n\ndef test_it():\n    assert os.environ['SERVICELAB_HEADLESS'] == '1'\n\ndef test_other():\n    assert False\n"
+        "import os\n\ndef test_it():\n    assert os.environ['SERVICELAB_HEADLESS'] == '1'\n\n"
+        "def test_it_fails():\n    assert False\n\ndef test_other():\n    assert False\n"
     )
     done = servicelab("test", str(file), "-k", "test_it and not other", "-p", "no:cacheprovider")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed, 1 deselected" in done.stdout
-    assert servicelab("test", str(file), "-p", "no:cacheprovider").returncode == 1
+    assert done.returncode == 1
+    assert "1 failed, 1 passed, 1 deselected" in done.stdout, done.stdout + done.stderr
 
 
 def test_jupyterlab_opens_at_the_first_lesson_and_ends_with_a_signal(here, cluster):

@@ -52,12 +52,9 @@ def test_pod_that_fits_nowhere(kube, lab):
 
 
 def test_container_that_ends_at_once(kube, lab):
-    kube.apply({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "short"},
-        "spec": {"containers": [{
-            "name": "c", "image": "nginx:1.29-alpine", "command": ["sh", "-c", "exit 7"], "readinessProbe": {"exec": {"command": ["false"]}},
-        }]},
-    })  # fmt: skip
+    never = {"exec": {"command": ["false"]}}
+    container = {"name": "c", "image": "nginx:1.29-alpine", "command": ["sh", "-c", "exit 7"], "readinessProbe": never}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "short"}, "spec": {"containers": [container]}})
     with pytest.raises(WaitTimeout, match=r"container c ended with exit code 7 \(Error\)"):
         lab.wait_for("pod/short", timeout=8)
 
