@@ -28,6 +28,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+_NAMES = {CLONE_NEWNET: "net", CLONE_NEWUTS: "uts", CLONE_NEWIPC: "ipc"}  # in /proc/PID/ns
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -82,7 +83,7 @@ def entered(path: str | os.PathLike, kind: int = CLONE_NEWNET):
     Sockets opened inside belong to that network namespace for ever. Never ``await`` inside: other tasks of the
     same thread would run in the wrong namespace.
     """
-    name = {CLONE_NEWNET: "net", CLONE_NEWUTS: "uts"}[kind]
+    name = _NAMES[kind]
     home = os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
         there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -103,10 +104,10 @@ def create(path: str | os.PathLike, kind: int = CLONE_NEWNET, prepare=None) -> N
 
     Args:
         path: where it is bound, on a file system that no one else sees.
-        kind: ``CLONE_NEWNET`` or ``CLONE_NEWUTS``.
+        kind: ``CLONE_NEWNET``, ``CLONE_NEWUTS`` or ``CLONE_NEWIPC``.
         prepare: called in the new namespace before the thread returns home.
     """
-    name = {CLONE_NEWNET: "net", CLONE_NEWUTS: "uts"}[kind]
+    name = _NAMES[kind]
     here = f"/proc/thread-self/ns/{name}"
     home = os.open(here, os.O_RDONLY | os.O_CLOEXEC)
     try:

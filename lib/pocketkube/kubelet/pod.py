@@ -169,6 +169,7 @@ class PodWorker:
                     state.last, state.run = last, state.restarts
         if self._was_running and not self._terminal:
             self.event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+            self._report()  # not ready any more: no Service may lead to the old address meanwhile
 
     async def _sync(self) -> float | None:
         """One look at everything; returns the seconds until the next look, if time alone makes a difference."""

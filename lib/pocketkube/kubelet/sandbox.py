@@ -116,14 +116,15 @@ class PodSandbox:
         self.directory.chmod(0o711)
         self.shm.mkdir()
         self.shm.chmod(0o1777)
-        syscalls.make_uts_ipc(self.hostname, str(self.uts), str(self.ipc))
+        namespaces.create(self.uts, namespaces.CLONE_NEWUTS, prepare=lambda: namespaces.sethostname(self.hostname))
+        namespaces.create(self.ipc, namespaces.CLONE_NEWIPC)
         for name, text in (("hosts", hosts), ("hostname", self.hostname + "\n"), ("resolv.conf", resolv)):
             path = self.directory / name
             path.write_text(text, encoding="utf-8")
             path.chmod(0o644)
         if sysctls:
-            with open(self.netns, "rb") as namespace:
-                syscalls.in_thread(lambda: syscalls.set_sysctls(namespace.fileno(), sysctls))
+            with namespaces.entered(self.netns):
+                syscalls.set_sysctls(sysctls)
 
     def remove(self) -> None:
         """Undoes ``create``; the containers must have ended."""

@@ -1,12 +1,10 @@
-"""The few Linux calls that the kubelet needs beside those of `pocketkube.namespaces`: threads in other namespaces, terminals."""
+"""The few Linux calls that the kubelet needs beside those of `pocketkube.namespaces`: terminals and the like."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-import threading
-from collections.abc import Callable
 
 from .. import namespaces
 
@@ -23,37 +21,6 @@ def unmount(target: str) -> None:
             raise
 
 
-def in_thread(work: Callable[[], None]) -> None:
-    """Runs ``work`` in a thread that ends with it, so that a change of its namespaces concerns nobody else."""
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-
-
-def make_uts_ipc(hostname: str, uts: str, ipc: str) -> None:
-    """Makes a UTS namespace with ``hostname`` and an IPC namespace, kept by bind mounts on the two (new) files."""
-
-    def work() -> None:
-        namespaces.unshare(namespaces.CLONE_NEWUTS | namespaces.CLONE_NEWIPC)
-        namespaces.sethostname(hostname)
-        me = threading.get_native_id()
-        for kind, path in (("uts", uts), ("ipc", ipc)):
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-            namespaces.mount(f"/proc/self/task/{me}/ns/{kind}", path, flags=namespaces.MS_BIND)
-
-    in_thread(work)
-
-
 def open_pty(ptmx: str) -> tuple[int, int]:
     """A new terminal of the devpts instance that ``ptmx`` belongs to: (master, slave) descriptors."""
     master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -66,14 +33,9 @@ def open_pty(ptmx: str) -> tuple[int, int]:
     return master, slave
 
 
-def set_sysctls(netns: int, values: dict[str, str]) -> None:
-    """Sets ``net.*`` values in the network namespace that the descriptor is open on; run it `in_thread`.
-
-    A value that this kernel lacks is left alone.
-    """
-    namespaces.setns(netns, namespaces.CLONE_NEWNET)
+def set_sysctls(values: dict[str, str]) -> None:
+    """Sets ``net.*`` values in the network namespace of the calling thread; a value that this kernel lacks is left alone."""
     for name, value in values.items():
-        # /proc/sys/net shows the namespace of the reading thread
         try:
             with open(f"/proc/sys/{name.replace('.', '/')}", "w", encoding="ascii") as file:
                 file.write(value)
