@@ -531,9 +531,12 @@ def _pod(obj: dict[str, Any]) -> Errors:
     return pod_spec(obj["spec"], "spec")
 
 
+_POD_MUTABLE = ("activeDeadlineSeconds", "tolerations", "nodeName", "schedulingGates")
+
+
 def _pod_update(new: dict[str, Any], old: dict[str, Any]) -> Errors:
     def mutable_aside(pod: dict[str, Any]) -> dict[str, Any]:
-        spec = {key: value for key, value in pod["spec"].items() if key not in ("activeDeadlineSeconds", "tolerations", "nodeName")}
+        spec = {key: value for key, value in pod["spec"].items() if key not in _POD_MUTABLE}
         for group in ("containers", "initContainers"):
             if spec.get(group):
                 spec[group] = [{key: value for key, value in one.items() if key != "image"} for one in spec[group]]
@@ -546,6 +549,9 @@ def _pod_update(new: dict[str, Any], old: dict[str, Any]) -> Errors:
     kept = old["spec"].get("tolerations") or []
     if any(toleration not in (new["spec"].get("tolerations") or []) for toleration in kept):
         found.append(not_allowed("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"))
+    gates = old["spec"].get("schedulingGates") or []
+    if any(gate not in gates for gate in new["spec"].get("schedulingGates") or []):
+        found.append(not_allowed("spec.schedulingGates", "only deletion is allowed, but found new scheduling gate(s)"))
     if mutable_aside(new) != mutable_aside(old) or (old["spec"].get("nodeName") != new["spec"].get("nodeName")):
         found.append(not_allowed("spec", POD_UPDATE + "\n" + difference(old["spec"], new["spec"])))
     return found
