@@ -327,7 +327,7 @@ def explain(rejections: Mapping[str, list[Rejection]]) -> str:
     """Return kube-scheduler's message for a pod that fits nowhere.
 
     >>> explain({"a": [Rejection("node(s) had untolerated taint(s)")]})[:65]
-    '0/1 nodes are available: 1 node(s) had untolerated taint(s). no ne'
+    '0/1 nodes are available: 1 node(s) had untolerated taint(s). no n'
     """
     if not rejections:
         return "no nodes available to schedule pods"
