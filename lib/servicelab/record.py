@@ -140,7 +140,7 @@ def scrubbed(outputs: list[dict[str, Any]], names: dict[str, str], count: int) -
             result.append(output)
     text = json.dumps(result, ensure_ascii=False)
     for old, new in names.items():
-        text = re.sub(rf"(?<![\w-]){re.escape(old)}(?![\w])", new, text)
+        text = re.sub(rf"(?<![a-z0-9]){re.escape(old)}(?![a-zA-Z_-])", new, text)
     return [_with_lines(output) for output in json.loads(text)]
 
 

@@ -21,7 +21,8 @@ def port_conflict(lab) -> str:
     """Pods of `host-port` run on some nodes, and one waits because its port is taken on all of them."""
     pods = live_pods(lab, "run=host-port")
     if not pods:
-        raise Missing("there are no pods of host-port", "kubectl apply -f ../manifests/host-port.yaml", settles=False)
+        coming = find(lab, "deployments", "host-port") is not None
+        raise Missing("there are no pods of host-port", "kubectl apply -f ../manifests/host-port.yaml", settles=coming)
     unscheduled = [c for pod in pods if (c := condition(pod, "PodScheduled")) and c["status"] == "False"]
     if not any("free ports" in c.get("message", "") for c in unscheduled):
         raise Missing(
