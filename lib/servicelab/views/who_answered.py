@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -11,6 +12,7 @@ from servicelab.errors import LabError, NotFound
 from servicelab.views.base import View, script
 from servicelab.views.drawing import Colours, count, end_of, hatches, name_tag, pill, pod_circle, square
 from servicelab.views.observe import Background, words_of
+from servicelab.views.rules import rules_for
 from servicelab.views.svg import Node, Scene, el, fit, group, text
 from servicelab.views.topology import snapshot
 from servicelab.views.traffic import Tally, Traffic
@@ -23,6 +25,7 @@ WIDTH = 760.0
 PILL_X, PILL_WIDE = 156.0, 196.0  # who_answered.js sends its dots through here
 POD_X, BAR_X, BAR = 436.0, 548.0, 126.0
 MAX_RATE = 20.0
+SETTLE_SECONDS = 30.0
 
 
 class WhoAnswered(View):
@@ -93,6 +96,7 @@ class WhoAnswered(View):
             self._background.stop()
 
     def _run_now(self, seconds: float) -> None:
+        _settle(self._lab, self._service, self._client)
         failure: list[BaseException] = []
         background = Background(self._requests, failure.append)
         background.thread.join(seconds * 3 + 60)
@@ -125,6 +129,26 @@ def _url_of(lab: Lab, service: str) -> str:
     if port == 443 or ports[0].get("name", "").startswith("https"):
         return f"https://{service}" + ("" if port == 443 else f":{port}")
     return f"http://{service}" + ("" if port == 80 else f":{port}")
+
+
+def _settle(lab: Lab, service: str, client: str) -> None:
+    """Wait, for a while, until what an earlier cell changed has reached the client's node: what is stored should not depend on haste."""
+    node = lab.pod(client).node
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        world = snapshot(lab)
+        seen = world.service(service)
+        endpoints = {endpoint.address for endpoint in world.endpoints(service) if endpoint.ready}
+        pods = {pod.ip for pod in world.selected(seen) if pod.state not in ("done", "failed")} if seen else set()
+        if seen and seen.selector and pods - endpoints:
+            time.sleep(0.2)
+            continue  # one is starting or ending
+        if not (seen and endpoints and lab.nodes_allowed and lab.quick_nodes and not seen.headless):
+            return
+        rules = rules_for(lab.nodes[node].run("nft list table ip kube-proxy"), seen.ip, seen.ports[0][0])
+        if not rules.targets or {target.partition(":")[0] for target in rules.targets} == endpoints:
+            return
+        time.sleep(0.2)
 
 
 def _rows(world: World, tally: Tally, service: str) -> list[tuple[str, str, str, str]]:
