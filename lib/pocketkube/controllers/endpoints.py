@@ -216,7 +216,7 @@ class EndpointsController(ServiceController):
 
     def subscribe(self) -> None:
         super().subscribe()
-        self.endpoints.on_change(lambda _type, obj, _old: self.queue.add(key_of(obj)))
+        self.endpoints.on_change(lambda _type, obj, _old: self.queue.add_after(key_of(obj), self._gather.get(key_of(obj), 0.0)))
 
     async def reconcile(self, key: Key) -> None:
         service = self.services.get(*key)
