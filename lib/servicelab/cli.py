@@ -10,12 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import clusters
 from .errors import ClusterError, LabError
 
+if TYPE_CHECKING:
+    from .lab import Lab
+
 ROOT = Path(__file__).resolve().parents[2]
-EXTENSIONS = ("record", "smoke", "progress_cli", "classroom", "bundle")
+EXTENSIONS = ("record", "smoke", "classroom", "bundle")
 """Modules of this package that add commands of their own by ``add_parser(subparsers)``, where they are there."""
 
 
@@ -88,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("reset", _reset, "remove what the lessons made, and nothing else")
     sub.add_argument("--namespace", "-n", help="the learner's namespace")
     sub.add_argument("--progress", action="store_true", help="forget the checks and answers, too")
+    sub = add("progress", _progress, "which checks passed and which quizzes were answered")
+    sub.add_argument("--namespace", "-n", help="the learner's namespace")
     sub = add("test", _test, "run the tests; everything after `test` goes to pytest", cluster=False)
     sub.add_argument("--browser", action="store_true", help="also the tests in a real browser")
     for module in EXTENSIONS:
@@ -147,7 +153,7 @@ def steps(first: str) -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield lambda text: console.print(f"· {text}", markup=False)
+        yield lambda text: console.print(f"· {text}", markup=False, soft_wrap=True)
         return
     with console.status(first) as status:
         yield status.update
@@ -245,15 +251,40 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0 if not all(doctor.usable_clusters(findings).values()) else 1
 
 
-def _reset(args: argparse.Namespace) -> int:
+@contextmanager
+def connected(args: argparse.Namespace) -> Iterator[Lab]:
+    """The Lab of the chosen cluster, in the namespace that ``--namespace`` names."""
     from .connecting import connect
 
     cluster = running(args)
-    lab = connect(f"context:{cluster.name}" if cluster.kind == "context" else cluster.kind, args.namespace, show=False)
+    wanted = f"context:{cluster.name}" if cluster.kind == "context" and cluster.name != "in-cluster" else cluster.kind
+    lab = connect("in-cluster" if cluster.name == "in-cluster" else wanted, args.namespace, show=False)
     try:
-        lab.reset(keep_progress=not args.progress)
+        yield lab
     finally:
         lab.close()
+
+
+def _reset(args: argparse.Namespace) -> int:
+    with connected(args) as lab:
+        lab.reset(keep_progress=not args.progress)
+    return 0
+
+
+def _progress(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    with connected(args) as lab:
+        rows, summary = lab.progress.table(), lab.progress.summary()
+    table = Table(box=None, header_style="bold")
+    for column in ("lesson", "kind", "", "what", "tries"):
+        table.add_column(column)
+    for row in rows.itertuples():
+        sign = {True: "[green]✓[/]", False: "[red]✗[/]"}.get(row.done, "·")
+        table.add_row(row.lesson, row.kind, sign, row.what.replace("[", r"\["), str(row.tries) if row.tries else "")
+    Console().print(table)
+    print(summary)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import sys
@@ -125,3 +126,29 @@ def test_never_by_default(kube, program):
     code = "import servicelab.clusters as c; show(lambda: c.choose(name='nobody').kind)"
     out = program(code, _config(kube), "theirs", SERVICELAB_CLUSTER="")
     assert out.strip() in ("kind", "pocket") or out.startswith("ClusterError No cluster can be started")
+
+
+@pytest.mark.kind
+def test_inside_a_pod_connect_finds_the_cluster_and_its_namespace(kube, program, tmp_path):
+    """As a JupyterHub user meets it: a ServiceAccount's files, and the API server's address in the environment."""
+    kube.kubectl("create", "serviceaccount", "inside")
+    kube.kubectl("create", "rolebinding", "inside", "--clusterrole=edit", f"--serviceaccount={kube.name}:inside")
+    config = _config(kube)
+    account = tmp_path / "serviceaccount"
+    account.mkdir()
+    (account / "token").write_text(kube.kubectl("create", "token", "inside").stdout.strip())
+    (account / "ca.crt").write_bytes(base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]))
+    (account / "namespace").write_text(kube.name)
+    host, port = config["clusters"][0]["cluster"]["server"].removeprefix("https://").rsplit(":", 1)
+    code = f"""
+import pathlib, subprocess
+import servicelab.client, servicelab.clusters.context
+servicelab.client.SERVICE_ACCOUNT = servicelab.clusters.context.SERVICE_ACCOUNT = pathlib.Path({str(account)!r})
+lab = connect()
+lab.kubectl("run", "hello", "--image=nginx:1.29-alpine")
+lab.wait_for("pod/hello")
+print(subprocess.run("kubectl get pods -o name", shell=True, capture_output=True, text=True).stdout)
+"""
+    out = program(code, config, "theirs", SERVICELAB_CLUSTER="", KUBERNETES_SERVICE_HOST=host, KUBERNETES_SERVICE_PORT=port)
+    assert f"namespace   {kube.name}" in out
+    assert "✓ pod/hello is ready\npod/hello\n" in out
