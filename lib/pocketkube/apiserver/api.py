@@ -26,6 +26,7 @@ __all__ = ["Api", "ApiError", "Informer", "Options", "micro_timestamp", "timesta
 
 EVENT_LIFETIME = 3600
 """How long events are kept, in seconds: one hour, as on a real cluster."""
+SCHEDULER = "default-scheduler"
 MAX_OBJECT = 1536 * 1024
 """The largest object that etcd takes by default, in bytes."""
 _SYSTEM_METADATA = (
@@ -263,7 +264,9 @@ class Api:
         old = self.peek(resource, meta.get("namespace"), meta.get("name", ""))
         current = old["metadata"]
         if meta.get("uid") and meta["uid"] != current["uid"]:
-            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {current['uid']}"
+            where = "/".join(filter(None, (kind.plural, current.get("namespace"), current["name"])))
+            why = (f"StorageError: invalid object, Code: 4, Key: /registry/{where}, ResourceVersion: 0, AdditionalErrorMsg: "
+                   f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {current['uid']}")
             raise errors.conflict(kind.plural, kind.group, current["name"], why)
         if meta.get("resourceVersion") and meta["resourceVersion"] != current["resourceVersion"]:
             raise errors.conflict(kind.plural, kind.group, current["name"], errors.MODIFIED)
@@ -517,19 +520,25 @@ class Api:
         known = self.store.get("events", namespace, self._events.get(key, ""))
         try:
             if known is not None:
-                self._put(self.resource("events"), {**known, "metadata": dict(known["metadata"]), "count": known["count"] + 1,
-                                                    "lastTimestamp": now})
+                self._put(self.resource("events"), {**known, "metadata": dict(known["metadata"]), **_again(known, now)})
                 return
             involved = {"kind": obj["kind"], "namespace": meta.get("namespace"), "name": meta["name"], "uid": meta.get("uid"),
                         "apiVersion": obj["apiVersion"], "resourceVersion": meta.get("resourceVersion"), "fieldPath": field_path}
-            source = {"component": component, "host": node}
-            made = self.create("events", {
+            event = {
                 "metadata": {"name": f"{meta['name']}.{time.time_ns():x}", "namespace": namespace},
                 "involvedObject": {name: value for name, value in involved.items() if value},
-                "reason": reason, "message": message, "source": {name: value for name, value in source.items() if value},
-                "firstTimestamp": now, "lastTimestamp": now, "count": 1, "type": type_, "eventTime": None,
-                "reportingComponent": component, "reportingInstance": node or "",
-            })
+                "reason": reason, "message": message, "type": type_, "reportingComponent": component,
+            }
+            if component == SCHEDULER:
+                # The scheduler alone reports in the newer form of events, which has no source and no first and last time.
+                event.update(source={}, firstTimestamp=None, lastTimestamp=None, eventTime=micro_timestamp(),
+                             reportingInstance=f"{SCHEDULER}-servicelab-control-plane",
+                             action="Binding" if reason == "Scheduled" else "Scheduling")
+            else:
+                source = {"component": component, "host": node}
+                event.update(source={name: value for name, value in source.items() if value}, firstTimestamp=now, lastTimestamp=now,
+                             count=1, eventTime=None, reportingInstance=node or "")
+            made = self.create("events", event)
         except ApiError:
             return
         self._events[key] = made["metadata"]["name"]
@@ -542,7 +551,8 @@ class Api:
         limit = timestamp(datetime.now(timezone.utc) - timedelta(seconds=EVENT_LIFETIME))
         kind = self.resource("events")
         for event in list(self.store.objects("events").values()):
-            if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) < limit:
+            seen = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp")
+            if (seen or event["metadata"]["creationTimestamp"]) < limit:
                 self._remove(kind, event)
         self._events = {key: name for key, name in self._events.items() if self.store.get("events", key[0], name) is not None}
 
@@ -616,6 +626,14 @@ def scale_of(obj: dict[str, Any]) -> dict[str, Any]:
         "status": {"replicas": (obj.get("status") or {}).get("replicas", 0),
                    "selector": selectors.format_label_selector(obj["spec"].get("selector"))},
     }
+
+
+def _again(event: dict[str, Any], now: str) -> dict[str, Any]:
+    """What changes in an event that happens once more."""
+    if event.get("eventTime"):
+        series = event.get("series") or {"count": 1}
+        return {"series": {"count": series["count"] + 1, "lastObservedTime": micro_timestamp()}}
+    return {"count": event["count"] + 1, "lastTimestamp": now}
 
 
 def _desired(kind: Resource, obj: dict[str, Any]) -> Any:

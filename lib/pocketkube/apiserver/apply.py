@@ -42,7 +42,8 @@ def leaves(obj: dict[str, Any], struct: Struct, *, status: bool = False) -> dict
         if key in ("apiVersion", "kind") or key not in struct.fields or (key == "status") != status:
             continue
         tracked = {name: item for name, item in value.items() if name not in _UNTRACKED_META} if key == "metadata" else value
-        found.update(_walk((f"f:{key}",), tracked, struct.fields[key]))
+        if tracked or key != "metadata":
+            found.update(_walk((f"f:{key}",), tracked, struct.fields[key]))
     return found
 
 
@@ -178,8 +179,9 @@ def server_side(api: Api, resource: Resource, namespace: str | None, name: str, 
         raise fields.cannot_handle(resource.kind, resource.version, error) from error
     if strict and options.validation == "Strict":
         unknown = "; ".join(f".{one.split(chr(34))[1]}: field not declared in schema" for one in strict)
-        what = f"{namespace}/{name}; {config['apiVersion']}, Kind={config['kind']}"
-        raise errors.bad_request(f"failed to create typed patch object ({what}): errors: {unknown}")
+        version = config["apiVersion"] if resource.group else f"/{config['apiVersion']}"
+        what = f"{namespace}/{name}; {version}, Kind={config['kind']}"
+        raise errors.ApiError(500, "", f"failed to create typed patch object ({what}): {unknown}")
     options.warnings += strict if options.validation == "Warn" else []
     meta = clean.setdefault("metadata", {})
     if meta.get("managedFields"):
@@ -205,14 +207,22 @@ def server_side(api: Api, resource: Resource, namespace: str | None, name: str, 
         (key, path) for key, paths in managers.sets.items() if key != own and key[2] == own[2]
         for path in sorted(paths) if path in wanted and not path[-1].startswith("k:") and wanted[path] != present.get(path)
     ]
-    if conflicts and not options.force:
+    if own[0] == "kubectl" and conflicts:
+        # Objects that kubectl has managed by client-side apply so far: what that configuration said isn't in the way of the new one.
+        mine = _last_applied(live, present, struct)
+        migrates = all(path in mine for _, path in conflicts)
+    else:
+        migrates = False
+    if conflicts and not options.force and not migrates:
         raise _conflict(resource, conflicts)
     for key, path in conflicts:
         managers.sets[key].discard(path)
     merged = _merge_struct(clone(live), clean, struct)
     others = set().union(*(paths for key, paths in managers.sets.items() if key != own)) if managers.sets else set()
     gone = managers.sets.get(own, set()) - set(wanted)
-    for path in sorted(gone, key=len, reverse=True):
+    for path in sorted(gone, key=len):
+        if _is_key(path):
+            continue  # it goes with its item, or stays with it
         if not any(other[:len(path)] == path for other in others) and not any(kept[:len(path)] == path for kept in wanted):
             _remove(merged, path)
     managers.sets[own] = set(wanted)
@@ -222,10 +232,24 @@ def server_side(api: Api, resource: Resource, namespace: str | None, name: str, 
     return api.update(resource.plural, merged, subresource=subresource, options=plain), False
 
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def _last_applied(live: dict[str, Any], present: dict[Path, Any], struct: Struct) -> set[Path]:
+    """The fields that kubectl's annotation of the last client-side apply names and that still are as it says."""
+    text = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        config = fields.decode(struct, json.loads(text))[0] if text else {}
+    except (ValueError, AttributeError, fields.DecodeError):
+        return set()  # an annotation that was edited by hand: it vouches for nothing
+    return {path for path, value in leaves(config, struct).items() if present.get(path) == value}
+
+
 def _conflict(resource: Resource, conflicts: list[tuple[tuple[str, str, str], Path]]) -> errors.ApiError:
     def who(key: tuple[str, str, str]) -> str:
         part = f' with subresource "{key[2]}"' if key[2] else ""
-        return f'conflict with "{key[0]}"{part} using {resource.api_version}'
+        version = f" using {resource.api_version}" if key[1] == "Update" else ""
+        return f'conflict with "{key[0]}"{part}{version}'
 
     by_manager: dict[tuple[str, str, str], list[str]] = {}
     for key, path in conflicts:
@@ -235,7 +259,8 @@ def _conflict(resource: Resource, conflicts: list[tuple[tuple[str, str, str], Pa
         text = f"{who(conflicts[0][0])}: {shown(conflicts[0][1])}"
     else:
         text = "\n".join(
-            f"conflicts{who(key)[len('conflict'):]}:\n" + "\n".join(f"- {path}" for path in paths) for key, paths in by_manager.items()
+            f"conflicts{who(key)[len('conflict'):]}:\n" + "\n".join(f"- {path}" for path in paths)
+            for key, paths in sorted(by_manager.items())
         )
     causes = [{"reason": "FieldManagerConflict", "message": who(key), "field": shown(path)} for key, path in conflicts]
     return errors.ApiError(409, "Conflict", f"Apply failed with {count} conflict{'s' if count > 1 else ''}: {text}", {"causes": causes})
@@ -270,6 +295,13 @@ def _merge_value(live: Any, value: Any, field: Field) -> Any:
                 live[position] = _merge_value(live[position], item, field.item)
         return live
     return clone(value)
+
+
+def _is_key(path: Path) -> bool:
+    """Whether the field is one of the keys by which its item is known in an associative list."""
+    if len(path) < 2 or not path[-2].startswith("k:"):
+        return False
+    return path[-1][2:] in json.loads(path[-2][2:])
 
 
 def _remove(obj: Any, path: Path) -> None:

@@ -192,6 +192,8 @@ def _endpoints(endpoints: dict[str, Any]) -> None:
 
 def _endpointslice(endpointslice: dict[str, Any]) -> None:
     endpointslice.setdefault("endpoints", [])
+    for endpoint in endpointslice["endpoints"] or []:
+        endpoint.setdefault("conditions", {})
     for port in endpointslice.get("ports") or []:
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")

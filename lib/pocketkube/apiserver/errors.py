@@ -145,7 +145,7 @@ def invalid(path: str, value: Any, detail: str) -> FieldError:
 
 def not_supported(path: str, value: Any, supported: list[str]) -> FieldError:
     """The field's value is none of the few that are known."""
-    shown = ", ".join(_quote(one) for one in sorted(supported))
+    shown = ", ".join(_quote(one) for one in supported)
     return FieldError(path, "FieldValueNotSupported", f"Unsupported value: {_quote(value)}: supported values: {shown}")
 
 

@@ -34,6 +34,7 @@ PATCH_TYPES = {
 }
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 _STREAMS = {"exec": "exec_", "attach": "attach", "portforward": "portforward", "log": "log"}
+_NEVER_ANY = {"resourcequotas": "ResourceQuota", "limitranges": "LimitRange"}
 _ENDPOINTS_WARNING = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 
 
@@ -96,7 +97,10 @@ class Server:
             user = self._authenticate(request)
             return await self._route(request, user)
         except ApiError as error:
-            return _json(error.status(), status=error.code)
+            response = _json(error.status(), status=error.code)
+            if "/endpoints/" in f"{request.path}/":
+                response.headers["Warning"] = _warning(_ENDPOINTS_WARNING)
+            return response
         except web.HTTPRequestEntityTooLarge:
             error = errors.too_large(f"Request entity too large: limit is {MAX_BODY}")
             return _json(error.status(), status=413)
@@ -143,13 +147,15 @@ class Server:
                 return web.Response(text=f"[+]ping ok\n[+]log ok\n[+]etcd ok\n{first} check passed\n")
             return web.Response(text="ok")
         if first == "openapi":
-            return await self._openapi(parts)
+            return await self._openapi(parts, request.headers.get("Accept", ""))
         raise errors.no_such_path()
 
-    async def _openapi(self, parts: list[str]) -> web.StreamResponse:
+    async def _openapi(self, parts: list[str], accept: str) -> web.StreamResponse:
         headers = {"Etag": f'"{openapi.digest()}"', "Cache-Control": "public"}
         if parts[1:] == ["v3"]:
             return _json(openapi.index(), headers=headers)
+        if parts[1:] == ["v2"] and "proto-openapi" in accept and "application/json" not in accept:
+            return web.Response(body=openapi.SWAGGER_PROTOBUF, headers={**headers, "Content-Type": openapi.SWAGGER_PROTOBUF_TYPE})
         if parts[1:] == ["v2"]:
             return web.Response(body=await asyncio.to_thread(openapi.swagger), content_type="application/json", headers=headers)
         if parts[1:3] == ["v3", "api"] and len(parts) == 4:
@@ -180,9 +186,20 @@ class Server:
             if request.method != "POST":
                 raise errors.method_not_supported(rest[-1], group, _verb(request))
             return await self._review(request, group, rest, user)
+        if group == "" and rest[-1] in _NEVER_ANY and rest[:1] == ["namespaces"] and len(rest) == 3:
+            return self._never_any(request, rest[-1])
         target = self._target(group, rest)
         self._authorize(request, target, user)
         return await self._serve(request, target)
+
+    @staticmethod
+    def _never_any(request: web.Request, plural: str) -> web.StreamResponse:
+        """Kinds of which this cluster never has one, and which ``kubectl describe`` of others asks for: an empty list."""
+        if _verb(request) == "create":
+            raise errors.not_implemented(f"the resource {plural}")
+        if request.method != "GET" or "watch" in request.query:
+            raise errors.no_such_path()
+        return _json({"kind": f"{_NEVER_ANY[plural]}List", "apiVersion": "v1", "metadata": {"resourceVersion": "0"}, "items": []})
 
     async def _review(self, request: web.Request, group: str, rest: list[str], user: str) -> web.StreamResponse:
         body = await self._body(request)
@@ -373,7 +390,8 @@ class Server:
         items = []
         for obj in self.api.select(resource.plural, target.namespace, labels=query.get("labelSelector"), fields=query.get("fieldSelector")):
             meta = obj["metadata"]
-            items.append(self.api.delete(resource.plural, meta.get("namespace"), meta["name"], options=options, **arguments))
+            last = self.api.delete(resource.plural, meta.get("namespace"), meta["name"], options=options, **arguments)
+            items.append({key: value for key, value in last.items() if key not in ("kind", "apiVersion")})
         listing = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version,
                    "metadata": {"resourceVersion": str(self.api.store.revision)}, "items": items}
         return self._respond(request, Form(), listing)
@@ -471,7 +489,7 @@ class Server:
         except fields.DecodeError as error:
             raise errors.bad_request(f"the object provided is unrecognized (must be of type {'DeleteOptions' if empty else 'a Kubernetes'} "
                                      f"object): couldn't get version/kind; json parse error: {error} ({raw[:60].hex()} ...)"
-                                     if as_object else f"error decoding patch: {error}") from error
+                                     if as_object else str(error)) from error
         if as_object and not isinstance(value, dict):
             raise errors.bad_request("couldn't get version/kind; json parse error: json: cannot unmarshal "
                                      f"{fields.describe(value)} into Go value of type struct {{ APIVersion string; Kind string }}")
@@ -611,8 +629,8 @@ def _resource_version(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isdigit():
-        raise errors.invalid_object("ListOptions", "meta.k8s.io", "", [
-            errors.invalid("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')])
+        problem = errors.invalid("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise errors.bad_request(f"invalid resource version: {problem}")
     return int(text)
 
 
@@ -626,5 +644,5 @@ def _continue_key(token: str) -> tuple[str, str]:
         start = json.loads(base64.urlsafe_b64decode(token.encode()))["start"]
         namespace, _, name = start.rstrip("\0").rpartition("/")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.bad_request("continue key is not valid: it must be the one that the previous page of the list came with") from error
+        raise errors.bad_request("invalid continue token: continue key is not valid: it must be the one that the previous page of the list came with") from error
     return namespace, name

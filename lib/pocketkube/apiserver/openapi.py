@@ -16,6 +16,54 @@ from .resources import GROUPS, RESOURCES, Resource
 REVISION = "1"
 """Raise it when the documents change for the same definitions: clients cache them by their hash."""
 
+ENUMS = """
+apps.v1.DeploymentStrategy.type Recreate RollingUpdate
+core.v1.AppArmorProfile.type Localhost RuntimeDefault Unconfined
+core.v1.AzureDiskVolumeSource.cachingMode None ReadOnly ReadWrite
+core.v1.AzureDiskVolumeSource.kind Dedicated Managed Shared
+core.v1.Container.imagePullPolicy Always IfNotPresent Never
+core.v1.Container.terminationMessagePolicy FallbackToLogsOnError File
+core.v1.ContainerPort.protocol SCTP TCP UDP
+core.v1.ContainerStatus.stopSignal SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL SIGPIPE SIGPOLL SIGPROF SIGPWR SIGQUIT SIGRTMAX SIGRTMAX-1 SIGRTMAX-10 SIGRTMAX-11 SIGRTMAX-12 SIGRTMAX-13 SIGRTMAX-14 SIGRTMAX-2 SIGRTMAX-3 SIGRTMAX-4 SIGRTMAX-5 SIGRTMAX-6 SIGRTMAX-7 SIGRTMAX-8 SIGRTMAX-9 SIGRTMIN SIGRTMIN+1 SIGRTMIN+10 SIGRTMIN+11 SIGRTMIN+12 SIGRTMIN+13 SIGRTMIN+14 SIGRTMIN+15 SIGRTMIN+2 SIGRTMIN+3 SIGRTMIN+4 SIGRTMIN+5 SIGRTMIN+6 SIGRTMIN+7 SIGRTMIN+8 SIGRTMIN+9 SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM SIGTRAP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ
+core.v1.EndpointPort.protocol SCTP TCP UDP
+core.v1.EphemeralContainer.imagePullPolicy Always IfNotPresent Never
+core.v1.EphemeralContainer.terminationMessagePolicy FallbackToLogsOnError File
+core.v1.HTTPGetAction.scheme HTTP HTTPS
+core.v1.HostPathVolumeSource.type BlockDevice CharDevice Directory DirectoryOrCreate File FileOrCreate Socket
+core.v1.ImageVolumeSource.pullPolicy Always IfNotPresent Never
+core.v1.Lifecycle.stopSignal SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL SIGPIPE SIGPOLL SIGPROF SIGPWR SIGQUIT SIGRTMAX SIGRTMAX-1 SIGRTMAX-10 SIGRTMAX-11 SIGRTMAX-12 SIGRTMAX-13 SIGRTMAX-14 SIGRTMAX-2 SIGRTMAX-3 SIGRTMAX-4 SIGRTMAX-5 SIGRTMAX-6 SIGRTMAX-7 SIGRTMAX-8 SIGRTMAX-9 SIGRTMIN SIGRTMIN+1 SIGRTMIN+10 SIGRTMIN+11 SIGRTMIN+12 SIGRTMIN+13 SIGRTMIN+14 SIGRTMIN+15 SIGRTMIN+2 SIGRTMIN+3 SIGRTMIN+4 SIGRTMIN+5 SIGRTMIN+6 SIGRTMIN+7 SIGRTMIN+8 SIGRTMIN+9 SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM SIGTRAP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1 SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ
+core.v1.NamespaceStatus.phase Active Terminating
+core.v1.NodeSelectorRequirement.operator DoesNotExist Exists Gt In Lt NotIn
+core.v1.NodeStatus.phase Pending Running Terminated
+core.v1.PersistentVolumeClaimSpec.volumeMode Block Filesystem
+core.v1.PodSecurityContext.fsGroupChangePolicy Always OnRootMismatch
+core.v1.PodSecurityContext.supplementalGroupsPolicy Merge Strict
+core.v1.PodSpec.dnsPolicy ClusterFirst ClusterFirstWithHostNet Default None
+core.v1.PodSpec.preemptionPolicy Never PreemptLowerPriority
+core.v1.PodSpec.restartPolicy Always Never OnFailure
+core.v1.PodStatus.phase Failed Pending Running Succeeded Unknown
+core.v1.PodStatus.qosClass BestEffort Burstable Guaranteed
+core.v1.PortStatus.protocol SCTP TCP UDP
+core.v1.SeccompProfile.type Localhost RuntimeDefault Unconfined
+core.v1.SecurityContext.procMount Default Unmasked
+core.v1.ServicePort.protocol SCTP TCP UDP
+core.v1.ServiceSpec.externalTrafficPolicy Cluster Local
+core.v1.ServiceSpec.internalTrafficPolicy Cluster Local
+core.v1.ServiceSpec.ipFamilyPolicy PreferDualStack RequireDualStack SingleStack
+core.v1.ServiceSpec.sessionAffinity ClientIP None
+core.v1.ServiceSpec.type ClusterIP ExternalName LoadBalancer NodePort
+core.v1.Taint.effect NoExecute NoSchedule PreferNoSchedule
+core.v1.Toleration.effect NoExecute NoSchedule PreferNoSchedule
+core.v1.Toleration.operator Equal Exists
+core.v1.TopologySpreadConstraint.nodeAffinityPolicy Honor Ignore
+core.v1.TopologySpreadConstraint.nodeTaintsPolicy Honor Ignore
+core.v1.TopologySpreadConstraint.whenUnsatisfiable DoNotSchedule ScheduleAnyway
+core.v1.VolumeMount.mountPropagation Bidirectional HostToContainer None
+discovery.v1.EndpointPort.protocol SCTP TCP UDP
+discovery.v1.EndpointSlice.addressType FQDN IPv4 IPv6
+"""
+"""The values of fields that know only a few, which the definitions file leaves out."""
+
 _QUERY = {"dryRun": "string", "fieldManager": "string", "fieldValidation": "string", "pretty": "string"}
 
 
@@ -29,6 +77,11 @@ def index() -> dict[str, Any]:
     """The answer to ``/openapi/v3``: a document for each group and version."""
     paths = ["api/v1", *(f"apis/{group}/{version}" for group, version in GROUPS)]
     return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest()}"} for path in paths}}
+
+
+@functools.cache
+def _enums() -> dict[str, list[str]]:
+    return {words[0]: words[1:] for words in (line.split() for line in ENUMS.splitlines()) if words}
 
 
 def _schema(definition: dict[str, Any], prefix: str, needed: set[str]) -> dict[str, Any]:
@@ -66,6 +119,10 @@ def _definitions(roots: set[str], prefix: str, core_group: str | None) -> dict[s
             continue
         needed: set[str] = set()
         one = _schema(everything[name], prefix, needed)
+        for key, field in (one.get("properties") or {}).items():
+            values = _enums().get(f"{'.'.join(name.split('.')[-3:])}.{key}")
+            if values and field.get("type") == "string":
+                field["enum"] = values
         kinds = one.pop("x-kubernetes-group-version-kind", None)
         if kinds and core_group is not None:
             kinds = [kind for kind in kinds if kind["group"] == core_group] or kinds
@@ -125,6 +182,12 @@ def document(group: str, version: str) -> bytes:
         "components": {"schemas": _definitions(roots, prefix, None)},
     }
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+SWAGGER_PROTOBUF_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+SWAGGER_PROTOBUF = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.34.4"
+"""The v2 document in protobuf, with its heading alone. kubectl (1.28 and newer) asks for it only about kinds that the v3 documents lack,
+and those aren't in it either."""
 
 
 def swagger() -> bytes:

@@ -70,9 +70,9 @@ def labels(text: str) -> Predicate:
             else:
                 tests.append(lambda have, key=key: key in have)
         else:
-            raise _unparsable(f"found '{part}', expected: a requirement such as key=value, key!=value, key in (a,b), key or !key")
+            raise _unparsable(_problem(part))
         if not _KEY.match(key):
-            raise _unparsable(f'key: Invalid value: "{key}": {KEY_RULE}')
+            raise _unparsable(f'<nil>: Invalid value: "{key}": {KEY_RULE}')
     return lambda have: all(test(have) for test in tests)
 
 
@@ -85,6 +85,16 @@ VALUE_RULE = (
     " alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is"
     " '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
 )
+
+
+def _problem(part: str) -> str:
+    """Where a requirement goes wrong, in the words of upstream's parser."""
+    words = part.split()
+    if len(words) > 2 and words[1] in ("in", "notin"):
+        return f"found '{words[2]}' expected: '('"
+    if len(words) > 1:
+        return f"found '{words[1]}', expected: in, notin, =, ==, !=, gt, lt"
+    return f"found '{part}', expected: identifier"
 
 
 def _compare(key: str, op: str, value: str) -> Predicate:
@@ -155,7 +165,7 @@ def fields(text: str, resource: Resource) -> Predicate:
                 path, _, value = raw.partition(operator)
                 break
         else:
-            raise errors.bad_request(f"invalid field selector: '{raw}'; can't understand '{raw}'")
+            raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{raw}'")
         if path not in ("metadata.name", "metadata.namespace", *resource.selectable):
             raise errors.bad_request(f'field label not supported: {path}' if resource.selectable or resource.group else
                                      f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')

@@ -132,8 +132,7 @@ class Allocator:
             message = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             raise self._refuse(service, [invalid("spec.clusterIPs[0]", chosen, message)]) from None
         if address not in self.network or address in (self.network.network_address, self.network.broadcast_address):
-            why = (f"failed to allocate IP {chosen}: the provided IP ({chosen}) is not in the valid range."
-                   f" The range of valid IPs is {self.network}")
+            why = f"failed to allocate IP {chosen}: the provided network does not match the current range"
             raise self._refuse(service, [invalid("spec.clusterIPs", [chosen], why)])
         if chosen in used:
             raise self._refuse(service, [invalid("spec.clusterIPs", [chosen],

@@ -344,8 +344,8 @@ def _variable(variable: dict[str, Any], path: str) -> Errors:
         if variable.get("value") and kinds:
             found.append(invalid(f"{path}.valueFrom", "", "may not be specified when `value` is not empty"))
         if not kinds:
-            found.append(invalid(f"{path}.valueFrom", "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`,"
-                                 " `secretKeyRef` or `fileKeyRef`"))
+            found.append(invalid(f"{path}.valueFrom", "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or"
+                                 " `secretKeyRef`"))
         elif len(kinds) > 1:
             found.append(invalid(f"{path}.valueFrom", "", "may not have more than one field specified at a time"))
         for kind in ("configMapKeyRef", "secretKeyRef"):
@@ -472,9 +472,10 @@ def _workload(spec: dict[str, Any]) -> Errors:
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             found.append(invalid("spec.selector", selector, "empty selector is invalid for deployment"))
     found += validate_labels(labels, "spec.template.labels")
-    if selector is not None and (selector.get("matchLabels") or selector.get("matchExpressions")) \
-            and not selectors.label_selector(selector)(labels):
-        found.append(invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"))
+    empty = selector is not None and not selector.get("matchLabels") and not selector.get("matchExpressions")
+    if not empty and not selectors.label_selector(selector)(labels):
+        found.append(invalid("spec.template.metadata.labels", template["metadata"].get("labels"),
+                             "`selector` does not match template `labels`"))
     found += pod_spec(template["spec"], "spec.template.spec", template=True)
     return found
 
@@ -660,7 +661,8 @@ def _service_ports(ports: list[dict[str, Any]], kind: str) -> Errors:
             found += [invalid(f"{here}.targetPort", target, problem) for problem in port_name_problems(target)]
         key = (port["protocol"], number)
         if key in numbers:
-            found.append(duplicate(here, {"protocol": port["protocol"], "port": number}))
+            found.append(duplicate(here, {"Name": "", "Protocol": port["protocol"], "AppProtocol": None, "Port": number, "TargetPort": 0,
+                                           "NodePort": 0}))
         numbers.add(key)
         node_port = port.get("nodePort", 0)
         if node_port:
@@ -701,7 +703,7 @@ def _data_keys(obj: dict[str, Any], groups: tuple[str, ...], decode: tuple[str, 
                 found.append(invalid(f"{group}[{key}]", key, problem))
             total += len(base64.b64decode(value)) if group in decode else len(value.encode())
     if total > MAX_DATA:
-        found.append(too_long("" if len(groups) > 1 else "data", MAX_DATA))
+        found.append(too_long("[]" if len(groups) > 1 else "data", MAX_DATA))
     return found
 
 
@@ -849,9 +851,12 @@ def validate(resource: Resource, obj: dict[str, Any], old: dict[str, Any] | None
         ApiError: Invalid, naming every field that is wrong.
     """
     found = metadata(resource, obj)
-    if old is not None and resource.kind in _UPDATE:
+    workload = resource.group == "apps"
+    if old is not None and resource.kind in _UPDATE and not workload:
         found += _UPDATE[resource.kind](obj, old)
     if resource.kind in _CREATE and not (resource.kind == "Pod" and old is not None and found):
         found += _CREATE[resource.kind](obj)
+    if old is not None and workload:
+        found += _UPDATE[resource.kind](obj, old)
     if found:
         raise errors.invalid_object(resource.kind, resource.group, obj["metadata"].get("name", ""), found)

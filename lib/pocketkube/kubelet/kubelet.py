@@ -152,11 +152,10 @@ class Kubelet:
 
     def record_event(self, pod: dict, kind: str, reason: str, message: str, state: ContainerState | None) -> None:
         """An event about a pod; of a container, with the field path that kubectl describe and get events use."""
-        target = pod
+        where = None
         if state is not None:
-            where = "initContainers" if state.init else "containers"
-            target = {"apiVersion": "v1", "kind": "Pod", "metadata": pod["metadata"], "fieldPath": f"spec.{where}{{{state.name}}}"}
-        self.api.record_event(target, kind, reason, message, "kubelet", self.name)
+            where = f"spec.{'initContainers' if state.init else 'containers'}{{{state.name}}}"
+        self.api.record_event(pod, kind, reason, message, "kubelet", self.name, field_path=where)
 
     def resolv_conf(self, pod: dict) -> str:
         """https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy"""
