@@ -176,12 +176,14 @@ def test_a_deleted_pod_is_replaced_at_once_while_it_still_terminates(kube):
 
 
 def test_scaling_prefers_to_delete_pods_that_do_not_run(kube):
-    kube.apply(deployment("shrink", 1))
+    ports = [{"containerPort": 80, "hostPort": 28081}]  # only one on each worker
+    kube.apply(deployment("shrink", 2, ports=ports))
     kube.rollout("shrink")
-    running = kube.list("pods", "app=shrink")[0]["metadata"]["name"]
-    kube.kubectl("scale", "deployment/shrink", "--replicas=3")
-    kube.kubectl("scale", "deployment/shrink", "--replicas=1")
-    kube.wait(lambda: [pod["metadata"]["name"] for pod in kube.list("pods", "app=shrink")] == [running])
+    running = {pod["metadata"]["name"] for pod in kube.list("pods", "app=shrink")}
+    kube.kubectl("scale", "deployment/shrink", "--replicas=4")
+    kube.wait(lambda: len(kube.list("pods", "app=shrink")) == 4)
+    kube.kubectl("scale", "deployment/shrink", "--replicas=2")
+    kube.wait(lambda: {pod["metadata"]["name"] for pod in kube.list("pods", "app=shrink")} == running)
 
 
 def test_pods_that_cannot_be_made_are_reported(kube):
