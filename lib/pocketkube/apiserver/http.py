@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
 import json
 import logging
@@ -17,6 +16,18 @@ from . import apply, discovery, errors, events, fields, openapi, reviews, schema
 from .api import Api, ApiError, Options
 from .resources import BY_PLURAL, GROUPS, REVIEWS, Resource
 from .watch import Watch
+from .wire import (
+    Form,
+    accepted_form,
+    continue_key,
+    continue_token,
+    delete_arguments,
+    json_response,
+    number,
+    resource_version,
+    warning,
+    write_options,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +58,6 @@ class Target:
     namespace: str | None
     name: str | None
     subresource: str | None
-
-
-@dataclass
-class Form:
-    """The form in which a client wants its answer: ``json`` or ``yaml``, as ``""`` (the object), ``Table`` or ``PartialObjectMetadata``."""
-
-    media: str = "json"
-    shape: str = ""
 
 
 def make_app(api: Api, *, token: str, kubelets: dict[str, Any], version_info: Mapping[str, str]) -> web.Application:
@@ -97,20 +100,20 @@ class Server:
             user = self._authenticate(request)
             return await self._route(request, user)
         except ApiError as error:
-            response = _json(error.status(), status=error.code)
+            response = json_response(error.status(), status=error.code)
             if "/endpoints/" in f"{request.path}/":
-                response.headers["Warning"] = _warning(_ENDPOINTS_WARNING)
+                response.headers["Warning"] = warning(_ENDPOINTS_WARNING)
             return response
         except web.HTTPRequestEntityTooLarge:
             error = errors.too_large(f"Request entity too large: limit is {MAX_BODY}")
-            return _json(error.status(), status=413)
+            return json_response(error.status(), status=413)
         except web.HTTPException:
             raise
         except (asyncio.CancelledError, ConnectionResetError):
             raise
         except Exception as error:
             log.exception("%s %s failed", request.method, request.path)
-            return _json(errors.internal(f"{type(error).__name__}: {error}").status(), status=500)
+            return json_response(errors.internal(f"{type(error).__name__}: {error}").status(), status=500)
 
     # --- who asks -----------------------------------------------------------------------------------------------------------------------
 
@@ -139,9 +142,9 @@ class Server:
         if not parts:
             paths = ["/api", "/api/v1", "/apis", *(f"/apis/{group}/{version}" for group, version in GROUPS), "/healthz", "/livez",
                      "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
-            return _json({"paths": sorted(paths)})
+            return json_response({"paths": sorted(paths)})
         if first == "version":
-            return _json(self._version)
+            return json_response(self._version)
         if first in ("healthz", "livez", "readyz"):
             if len(parts) == 1 and "verbose" in request.query:
                 return web.Response(text=f"[+]ping ok\n[+]log ok\n[+]etcd ok\n{first} check passed\n")
@@ -153,7 +156,7 @@ class Server:
     async def _openapi(self, parts: list[str], accept: str) -> web.StreamResponse:
         headers = {"Etag": f'"{openapi.digest()}"', "Cache-Control": "public"}
         if parts[1:] == ["v3"]:
-            return _json(openapi.index(), headers=headers)
+            return json_response(openapi.index(), headers=headers)
         if parts[1:] == ["v2"] and "proto-openapi" in accept and "application/json" not in accept:
             return web.Response(body=openapi.SWAGGER_PROTOBUF, headers={**headers, "Content-Type": openapi.SWAGGER_PROTOBUF_TYPE})
         if parts[1:] == ["v2"]:
@@ -169,16 +172,16 @@ class Server:
     async def _api(self, request: web.Request, parts: list[str], user: str) -> web.StreamResponse:
         core = parts[0] == "api"
         if len(parts) == (2 if core else 3):
-            return _json(discovery.api_resources("" if core else parts[1], parts[-1]))
+            return json_response(discovery.api_resources("" if core else parts[1], parts[-1]))
         if len(parts) == 1:
             for version in ("v2", "v2beta1"):
                 if f"g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" in request.headers.get("Accept", "").replace(" ", ""):
-                    return _json(discovery.aggregated(core, version=version),
+                    return json_response(discovery.aggregated(core, version=version),
                                  media=f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList",
                                  headers={"Vary": "Accept"})
-            return _json(discovery.api_versions(request.host) if core else discovery.api_groups())
+            return json_response(discovery.api_versions(request.host) if core else discovery.api_groups())
         if len(parts) == 2:
-            return _json(discovery.api_group(parts[1]))
+            return json_response(discovery.api_group(parts[1]))
         group, version, rest = ("", parts[1], parts[2:]) if core else (parts[1], parts[2], parts[3:])
         if (group, version) not in (("", "v1"), *GROUPS):
             raise errors.no_such_path()
@@ -199,12 +202,12 @@ class Server:
             raise errors.not_implemented(f"the resource {plural}")
         if request.method != "GET" or "watch" in request.query:
             raise errors.no_such_path()
-        return _json({"kind": f"{_NEVER_ANY[plural]}List", "apiVersion": "v1", "metadata": {"resourceVersion": "0"}, "items": []})
+        return json_response({"kind": f"{_NEVER_ANY[plural]}List", "apiVersion": "v1", "metadata": {"resourceVersion": "0"}, "items": []})
 
     async def _review(self, request: web.Request, group: str, rest: list[str], user: str) -> web.StreamResponse:
         body = await self._body(request)
         namespace = rest[1] if rest[0] == "namespaces" else None
-        return self._respond(request, _form(request), reviews.answer(self.api, rest[-1], body, user, namespace, self._token), 201)
+        return self._respond(request, accepted_form(request), reviews.answer(self.api, rest[-1], body, user, namespace, self._token), 201)
 
     def _target(self, group: str, rest: list[str]) -> Target:
         namespace = None
@@ -261,25 +264,25 @@ class Server:
         return await handler(request, pod)
 
     async def _get(self, request: web.Request, target: Target) -> web.StreamResponse:
-        form = _form(request)
+        form = accepted_form(request)
         if target.subresource == "scale":
             return self._respond(request, form, self.api.get_scale(target.resource.plural, target.namespace or "", target.name or ""))
         obj = self.api.peek(target.resource.plural, target.namespace, target.name or "")
         return self._object(request, form, target, obj)
 
     async def _list(self, request: web.Request, target: Target) -> web.StreamResponse:
-        form, query, resource = _form(request), request.query, target.resource
-        _resource_version(query.get("resourceVersion"))
+        form, query, resource = accepted_form(request), request.query, target.resource
+        resource_version(query.get("resourceVersion"))
         found = self.api.select(resource.plural, target.namespace, labels=query.get("labelSelector"), fields=query.get("fieldSelector"))
         meta: dict[str, Any] = {"resourceVersion": str(self.api.store.revision)}
-        limit = int(query.get("limit") or 0)
+        limit = number(query, "limit") or 0
         if query.get("continue"):
-            after = _continue_key(query["continue"])
+            after = continue_key(query["continue"])
             found = [obj for obj in found if (obj["metadata"].get("namespace") or "", obj["metadata"]["name"]) > after]
         if limit and len(found) > limit:
             rest, found = len(found) - limit, found[:limit]
             last = found[-1]["metadata"]
-            meta["continue"] = _continue_token(self.api.store.revision, last.get("namespace") or "", last["name"])
+            meta["continue"] = continue_token(self.api.store.revision, last.get("namespace") or "", last["name"])
             if not query.get("labelSelector") and not query.get("fieldSelector"):
                 meta["remainingItemCount"] = rest
         if form.shape == "Table":
@@ -297,7 +300,7 @@ class Server:
         return self._respond(request, form, listing, warn=resource)
 
     async def _create(self, request: web.Request, target: Target) -> web.StreamResponse:
-        resource, options = target.resource, _options(request)
+        resource, options = target.resource, write_options(request)
         if target.subresource:
             return await self._create_subresource(request, target, options)
         obj = await self._decode(request, target, options)
@@ -307,11 +310,11 @@ class Server:
                 raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
             meta["namespace"] = target.namespace
         made = self.api.create(resource.plural, obj, options=options)
-        return self._object(request, _form(request), target, made, 201, options.warnings)
+        return self._object(request, accepted_form(request), target, made, 201, options.warnings)
 
     async def _create_subresource(self, request: web.Request, target: Target, options: Options) -> web.StreamResponse:
         body = await self._body(request)
-        namespace, form = target.namespace or "", _form(request)
+        namespace, form = target.namespace or "", accepted_form(request)
         if target.subresource == "token":
             return self._respond(request, form, self.api.create_token(namespace, target.name or "", body), 201)
         meta = body.get("metadata") or {}
@@ -323,14 +326,14 @@ class Server:
             self.api.bind(namespace, target.name or meta.get("name", ""), node, uid=meta.get("uid"))
         else:
             given = body.get("deleteOptions") or {}
-            self.api.delete("pods", namespace, target.name or "", options=options, **_delete_arguments(given, request))
+            self.api.delete("pods", namespace, target.name or "", options=options, **delete_arguments(given, request))
         return self._respond(request, form, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201)
 
     async def _update(self, request: web.Request, target: Target) -> web.StreamResponse:
-        resource, options, name = target.resource, _options(request), target.name or ""
+        resource, options, name = target.resource, write_options(request), target.name or ""
         if target.subresource == "scale":
             scale = self.api.update_scale(resource.plural, target.namespace or "", name, await self._body(request), options=options)
-            return self._respond(request, _form(request), scale)
+            return self._respond(request, accepted_form(request), scale)
         obj = await self._decode(request, target, options)
         meta = obj.setdefault("metadata", {})
         if not meta.get("name"):
@@ -342,10 +345,10 @@ class Server:
                 raise errors.bad_request("the namespace of the provided object does not match the namespace sent on the request")
             meta["namespace"] = target.namespace
         done = self.api.update(resource.plural, obj, subresource=target.subresource, options=options)
-        return self._object(request, _form(request), target, done, 200, options.warnings)
+        return self._object(request, accepted_form(request), target, done, 200, options.warnings)
 
     async def _patch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        resource, options, name = target.resource, _options(request), target.name or ""
+        resource, options, name = target.resource, write_options(request), target.name or ""
         kind = PATCH_TYPES.get(request.content_type)
         if kind is None:
             accepted = ", ".join(PATCH_TYPES)
@@ -358,7 +361,7 @@ class Server:
 
             scale = patched(scale, body, "merge" if kind in ("apply", "strategic") else kind, None)
             done = self.api.update_scale(resource.plural, target.namespace or "", name, scale, options=options)
-            return self._respond(request, _form(request), done)
+            return self._respond(request, accepted_form(request), done)
         status = 200
         if kind == "apply":
             done, created = apply.server_side(self.api, resource, target.namespace, name, body, target.subresource, options)
@@ -366,27 +369,27 @@ class Server:
         else:
             done = self.api.patch(resource.plural, target.namespace, name, fields.without_marks(body), kind=kind,
                                   subresource=target.subresource, options=options)
-        return self._object(request, _form(request), target, done, status, options.warnings)
+        return self._object(request, accepted_form(request), target, done, status, options.warnings)
 
     async def _delete(self, request: web.Request, target: Target) -> web.StreamResponse:
-        resource, options, name = target.resource, _options(request), target.name or ""
+        resource, options, name = target.resource, write_options(request), target.name or ""
         given = await self._body(request, empty=True)
         if given.get("dryRun") == ["All"]:
             options.dry_run = True
-        last = self.api.delete(resource.plural, target.namespace, name, options=options, **_delete_arguments(given, request))
+        last = self.api.delete(resource.plural, target.namespace, name, options=options, **delete_arguments(given, request))
         lives_on = self.api.store.get(resource.plural, target.namespace, name)
         if resource.kind in ("Pod", "Service", "ServiceAccount", "Namespace") or (lives_on is not None and not options.dry_run):
-            return self._object(request, _form(request), target, last)
+            return self._object(request, accepted_form(request), target, last)
         details = {"name": name, "group": resource.group, "kind": resource.plural, "uid": last["metadata"]["uid"]}
         return self._respond(request, Form(), {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
                                                "details": {key: value for key, value in details.items() if value}}, warn=resource)
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.StreamResponse:
-        resource, options, query = target.resource, _options(request), request.query
+        resource, options, query = target.resource, write_options(request), request.query
         given = await self._body(request, empty=True)
         if given.get("dryRun") == ["All"]:
             options.dry_run = True
-        arguments = _delete_arguments(given, request)
+        arguments = delete_arguments(given, request)
         items = []
         for obj in self.api.select(resource.plural, target.namespace, labels=query.get("labelSelector"), fields=query.get("fieldSelector")):
             meta = obj["metadata"]
@@ -399,8 +402,8 @@ class Server:
     # --- watches ------------------------------------------------------------------------------------------------------------------------
 
     async def _watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        query, resource, form = request.query, target.resource, _form(request)
-        since = _resource_version(query.get("resourceVersion"))
+        query, resource, form = request.query, target.resource, accepted_form(request)
+        since = resource_version(query.get("resourceVersion"))
         initial = query.get("sendInitialEvents") == "true"
         bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         if initial and (query.get("resourceVersionMatch") != "NotOlderThan"):
@@ -410,11 +413,11 @@ class Server:
         watch = Watch(
             self.api.store, resource.plural, self._matcher(target, query), api_version=version, kind=resource.kind,
             since=None if initial or not since else since, mark=initial and bookmarks, bookmarks=bookmarks,
-            seconds=float(query["timeoutSeconds"]) if query.get("timeoutSeconds") else None,
+            seconds=number(query, "timeoutSeconds"),
         )
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"})
         if resource.plural == "endpoints":
-            response.headers["Warning"] = _warning(_ENDPOINTS_WARNING)
+            response.headers["Warning"] = warning(_ENDPOINTS_WARNING)
         response.enable_chunked_encoding()
         await response.prepare(request)
         self._watches.add(watch)
@@ -540,45 +543,10 @@ class Server:
 
             response = web.Response(text=yaml.safe_dump(answer, sort_keys=True), status=status, content_type="application/yaml")
         else:
-            response = _json(answer, status=status)
+            response = json_response(answer, status=status)
         for text in dict.fromkeys(shown):
-            response.headers.add("Warning", _warning(text))
+            response.headers.add("Warning", warning(text))
         return response
-
-
-def _json(value: Any, *, status: int = 200, media: str = "application/json", headers: Mapping[str, str] | None = None) -> web.Response:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-    return web.Response(body=body, status=status,
-                        headers={"Cache-Control": "no-cache, private", "Content-Type": media, **(headers or {})})
-
-
-def _warning(text: str) -> str:
-    """A warning header's value (RFC 7234, code 299)."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return '299 - "' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _form(request: web.Request) -> Form:
-    """The first of the client's accepted forms that this server can give.
-
-    Raises:
-        ApiError: NotAcceptable.
-    """
-    header = request.headers.get("Accept") or "*/*"
-    for item in header.split(","):
-        media, _, rest = item.strip().partition(";")
-        parameters = dict(part.strip().partition("=")[::2] for part in rest.split(";") if "=" in part)
-        shape = parameters.get("as", "")
-        if media not in ("application/json", "application/yaml", "*/*", "application/*"):
-            continue
-        if shape and (parameters.get("g") != "meta.k8s.io" or parameters.get("v") != "v1"):
-            continue
-        if shape in ("PartialObjectMetadataList", "PartialObjectMetadata"):
-            shape = "PartialObjectMetadata"
-        elif shape not in ("", "Table"):
-            continue
-        return Form("yaml" if media == "application/yaml" else "json", shape)
-    raise ApiError(406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml")
 
 
 def _verb(request: web.Request, target: Target | None = None) -> str:
@@ -592,57 +560,3 @@ def _verb(request: web.Request, target: Target | None = None) -> str:
     if method == "DELETE":
         return "deletecollection" if target is not None and target.name is None else "delete"
     return {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
-
-
-def _options(request: web.Request) -> Options:
-    query = request.query
-    dry = query.getall("dryRun", [])
-    if dry and dry != ["All"]:
-        kind = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(request.method, "DeleteOptions")
-        raise errors.invalid_object(kind, "meta.k8s.io", "", [errors.not_supported("dryRun", dry[0], ["All"])])
-    strictness = query.get("fieldValidation") or "Warn"
-    if strictness not in ("Ignore", "Warn", "Strict"):
-        raise errors.invalid_object("CreateOptions", "meta.k8s.io", "", [
-            errors.not_supported("fieldValidation", strictness, ["", "Ignore", "Strict", "Warn"])])
-    manager = query.get("fieldManager") or (request.headers.get("User-Agent") or "unknown").split("/")[0]
-    return Options(dry_run=bool(dry), manager=manager[:128], validation=strictness, force=query.get("force") in ("true", "1"))
-
-
-def _delete_arguments(given: dict[str, Any], request: web.Request) -> dict[str, Any]:
-    query, preconditions = request.query, given.get("preconditions") or {}
-    grace = given.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
-    propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
-    if propagation not in (None, "Background", "Foreground", "Orphan"):
-        raise errors.invalid_object("DeleteOptions", "meta.k8s.io", "", [
-            errors.not_supported("propagationPolicy", propagation, ["Background", "Foreground", "Orphan"])])
-    if given.get("orphanDependents") is not None and propagation is None:
-        propagation = "Orphan" if given["orphanDependents"] else "Background"
-    try:
-        seconds = int(grace) if grace not in (None, "") else None
-    except (TypeError, ValueError) as error:
-        raise errors.bad_request(f"gracePeriodSeconds: {grace!r} is not a number of seconds") from error
-    return {"grace_seconds": seconds, "propagation": propagation, "uid": preconditions.get("uid"),
-            "resource_version": preconditions.get("resourceVersion")}
-
-
-def _resource_version(text: str | None) -> int | None:
-    if not text:
-        return None
-    if not text.isdigit():
-        problem = errors.invalid("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
-        raise errors.bad_request(f"invalid resource version: {problem}")
-    return int(text)
-
-
-def _continue_token(revision: int, namespace: str, name: str) -> str:
-    raw = json.dumps({"v": "meta.k8s.io/v1", "rv": revision, "start": f"{namespace}/{name}\0"})
-    return base64.urlsafe_b64encode(raw.encode()).decode()
-
-
-def _continue_key(token: str) -> tuple[str, str]:
-    try:
-        start = json.loads(base64.urlsafe_b64decode(token.encode()))["start"]
-        namespace, _, name = start.rstrip("\0").rpartition("/")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.bad_request("invalid continue token: continue key is not valid: it must be the one that the previous page of the list came with") from error
-    return namespace, name
