@@ -403,6 +403,8 @@ def _base(target: Path) -> None:
         link = target / "usr/bin" / applet
         if not link.is_symlink() and not link.exists():
             link.symlink_to("busybox")
+    if "printenv" not in applets:  # Debian's busybox is built without it; the official images' one has it
+        _install(target, _program("printenv"))
     # busybox's setpriv has no --reuid, which is how a container (or a command in it) becomes another user.
     setpriv = _program("setpriv")
     (target / "usr/bin/setpriv").unlink(missing_ok=True)
