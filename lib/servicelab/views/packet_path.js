@@ -12,10 +12,11 @@ function render(context) {
 
   const go = (to) => {
     step = Math.max(0, Math.min(scenes.length, to));
-    back.disabled = step <= 1;
-    next.disabled = step === scenes.length;
+    // not `disabled`, which would take the focus from the button, and with it the arrow keys
+    back.setAttribute("aria-disabled", step <= 1);
+    next.setAttribute("aria-disabled", step === scenes.length);
     next.textContent = step ? "next step ▶" : "step by step ▶";
-    all.disabled = step === 0;
+    all.setAttribute("aria-disabled", step === 0);
     where.textContent = step ? `step ${step} of ${scenes.length}` : `all ${scenes.length} steps`;
     view.redraw();
     if (model.get("step") !== step) {
@@ -23,7 +24,7 @@ function render(context) {
       model.save_changes();
     }
   };
-  back.addEventListener("click", () => go(step - 1));
+  back.addEventListener("click", () => step > 1 && go(step - 1));
   next.addEventListener("click", () => go(step + 1));
   all.addEventListener("click", () => go(0));
   view.root.addEventListener("keydown", (event) => {

@@ -1,0 +1,207 @@
+"""The JavaScript of the widgets in a real browser, on a page with a model of the test's own: part of ``./lab test --browser``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import pytest
+from test_pictures import some_path
+from view_objects import busy_world, pod, service, world
+
+from servicelab.quizzes import Answer, Quiz
+from servicelab.quizzes.widget import QuizWidget
+from servicelab.views import packet_path, topology
+from servicelab.views.base import View
+from servicelab.views.drawing import Colours
+from servicelab.views.packet_path import PacketPath
+from servicelab.views.who_answered import WhoAnswered
+
+pytestmark = pytest.mark.skipif(not os.environ.get("SERVICELAB_BROWSER"), reason="a browser test: ./lab test --browser")
+
+PAGE = """<!doctype html><meta charset="utf-8"><style>body {{ width: 800px }} {css}</style>
+<body data-jp-theme-light="true"><div id="cell"></div><script type="module">
+const source = {source};
+const widget = (await import(URL.createObjectURL(new Blob([source], {{ type: "text/javascript" }})))).default;
+const state = {state}, listeners = {{}};
+window.saved = [];
+window.model = {{
+  get: (name) => state[name],
+  set: (name, value) => {{ state[name] = value; for (const listener of [...(listeners[`change:${{name}}`] || [])]) listener(); }},
+  on: (name, listener) => (listeners[name] ||= []).push(listener),
+  off: (name, listener) => (listeners[name] = listeners[name].filter((other) => other !== listener)),
+  save_changes: () => window.saved.push({{ ...state }}),
+}};
+window.listening = () => Object.values(listeners).flat().length;
+window.unmount = widget.render({{ model: window.model, el: document.getElementById("cell") }});
+window.mounted = true;
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def mount(browser, tmp_path):
+    """Mounts a widget class's script with given traits; fails at the end if the page had an error."""
+    pages, errors = [], []
+
+    def mounted(widget: type, **traits):
+        file = tmp_path / f"page{len(pages)}.html"
+        css, source = str(widget._css), json.dumps(str(widget._esm))
+        state = json.dumps({"notice": "", "viewers": 0, **traits})
+        file.write_text(PAGE.format(css=css, source=source, state=state), encoding="utf-8")
+        page = browser.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(file.as_uri())
+        page.wait_for_function("window.mounted")
+        pages.append(page)
+        return page
+
+    yield mounted
+    for page in pages:
+        page.close()
+    assert errors == []
+
+
+def scene_of(seen):
+    return topology.draw(seen, "default", Colours()).as_json()
+
+
+def test_a_redrawn_scene_keeps_its_shapes_moves_them_and_lets_the_lost_ones_fade(mount):
+    pods = [pod(f"web-66b6c48dd5-aaaa{n}", owner="web", ip=f"10.244.1.{n}") for n in range(1, 4)]
+    page = mount(View, scene=scene_of(world(pods, [service("web")])))
+    page.evaluate("for (const g of document.querySelectorAll('svg > g')) g.mark = true")
+    counted = "[...document.querySelectorAll('svg > g')].filter((g) => g.slName.startsWith('pod:')).length"
+    assert page.evaluate(counted) == 3
+    successor = pod("web-66b6c48dd5-bbbbb", owner="web", node="worker2", ip="10.244.2.9")
+    page.evaluate("(scene) => model.set('scene', scene)", scene_of(world([*pods[1:], successor], [service("web")])))
+    page.wait_for_function("[...document.querySelectorAll('svg > g')].some((g) => g.slName === 'pod:uid-web-66b6c48dd5-bbbbb')")
+    kept = page.evaluate(
+        "[...document.querySelectorAll('svg > g')].filter((g) => g.slName.startsWith('pod:uid-web-66b6c48dd5-aaaa') && g.mark).length"
+    )
+    assert kept == 3  # two that stay, as the same elements, and one that fades
+    assert page.evaluate("document.querySelectorAll('.sl-leave').length") == 1
+    page.wait_for_function("document.querySelectorAll('.sl-leave').length === 0")
+    assert page.evaluate(counted) == 3
+
+
+def test_what_python_draws_and_what_the_browser_draws_is_the_same(mount):
+    scene = topology.draw(busy_world(), "default", Colours())
+    page = mount(View, scene=scene.as_json())
+    count = "(root) => [...root.querySelectorAll('*')].filter((e) => e.localName !== 'style').length"
+    still = page.evaluate(
+        f"(svg) => {{ const d = document.createElement('div'); d.innerHTML = svg; return ({count})(d.firstChild); }}", scene.svg()
+    )
+    assert page.evaluate(f"({count})(document.querySelector('#cell svg'))") == still - 1  # all but the paper
+    assert page.get_attribute("#cell svg", "aria-label") == scene.label
+    assert page.get_attribute("#cell svg", "role") == "img"
+
+
+def test_fifty_pods_are_redrawn_well_within_a_frame(mount):
+    seen = busy_world(50)
+    one = scene_of(seen)
+    for each in seen.pods()[:5]:
+        seen.apply("pods", "MODIFIED", pod(each.name, owner="my-nginx", node=each.node, ip=each.ip, ready=False))
+    page = mount(View, scene=one)
+    milliseconds = page.evaluate(
+        """async ([one, other]) => {
+          const times = [];
+          for (let turn = 0; turn < 40; turn += 1) {
+            for (let change = 0; change < 20; change += 1) model.set("scene", turn % 2 ? one : other);
+            // our callback is asked for after the view's own and runs right behind it: between them lies one drawing for all twenty
+            const begin = await new Promise((resolve) => queueMicrotask(() => resolve(performance.now())));
+            const frame = await new Promise((resolve) => requestAnimationFrame(resolve));
+            times.push(performance.now() - Math.max(begin, frame));
+          }
+          return times.sort((a, b) => a - b)[20];
+        }""",
+        [one, scene_of(seen)],
+    )
+    assert milliseconds < 33  # the median; about 5 on an idle machine
+
+
+def test_a_view_tells_python_that_it_is_seen_and_cleans_up(mount):
+    page = mount(View, scene=scene_of(busy_world()), notice="The cluster does not answer.")
+    assert page.evaluate("saved.at(-1).viewers") == 1
+    assert page.inner_text(".sl-notice") == "The cluster does not answer."
+    page.evaluate("model.set('notice', '')")
+    assert not page.is_visible(".sl-notice")
+    assert page.get_attribute(".sl-view", "data-theme") == "light"
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    page.wait_for_function("document.querySelector('.sl-view').dataset.theme === 'dark'")
+    page.evaluate("unmount()")
+    assert page.evaluate("saved.at(-1).viewers") == 0
+    assert page.evaluate("listening()") == 0
+
+
+def test_the_packets_path_goes_by_buttons_and_by_keys(mount):
+    path = some_path()
+    steps = [packet_path.draw(path, number).as_json() for number in range(1, 7)]
+    page = mount(PacketPath, scene=packet_path.draw(path).as_json(), scenes=steps, step=0)
+    assert page.inner_text("[role=status]:not(.sl-notice)") == "all 6 steps"
+    page.click("text=step by step")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("[role=status]:not(.sl-notice)") == "step 3 of 6"
+    page.wait_for_function("[...document.querySelectorAll('svg > g')].some((g) => g.slName === 'packet')")
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("saved.at(-1).step") == 6
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("saved.at(-1).step") == 5
+    page.click("text=all at once")
+    assert page.evaluate("saved.at(-1).step") == 0
+
+
+def test_who_answered_sends_dots_and_commands(mount):
+    from servicelab.views import who_answered
+    from servicelab.views.traffic import Tally
+
+    seen = busy_world(2)
+    scene = who_answered.draw(seen, Tally(), "my-nginx", "curl", "http://my-nginx", Colours(), 9)
+    uid = next(endpoint.pod_uid for endpoint in seen.endpoints("my-nginx"))
+    page = mount(WhoAnswered, scene=scene.as_json(), rate=5.0, running=False, fresh={"seq": 0, "dots": []})
+    page.evaluate("(uid) => model.set('fresh', { seq: 1, dots: [[1, uid, 200], [2, '', 0], [3, 'unknown', 200]] })", uid)
+    assert page.evaluate("document.querySelectorAll('.dot').length") == 2  # an answer, and a failure; nothing for a pod that isn't drawn
+    page.wait_for_function("document.querySelectorAll('.dot').length === 0")
+    page.evaluate("(uid) => { for (let n = 0; n < 500; n += 1) model.set('fresh', { seq: n + 2, dots: [[n, uid, 200]] }); }", uid)
+    assert page.evaluate("document.querySelectorAll('.dot').length") <= 40
+    page.click("text=send requests")
+    assert page.evaluate("saved.at(-1).running") is True
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("saved.at(-1).rate") == 6
+    assert "6 requests a second" in page.inner_text(".controls")
+
+
+def test_a_quiz_is_answered_with_the_keyboard_alone(mount):
+    asked = Quiz("Which `<b>`?", [Answer("one", "Because *a*."), Answer("two", "Because b.", right=True), Answer("three", "Because c.")])
+    shown = QuizWidget("98.x", asked)
+    page = mount(QuizWidget, key="98.x", question=shown.question, answers=shown.answers, chosen=-1)
+    assert page.inner_text(".sl-question") == "Which <b>?"
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("saved.length") == 0  # to look at an answer isn't to choose it
+    page.keyboard.press("Enter")
+    assert page.evaluate("saved.at(-1).chosen") == 1
+    assert page.inner_text(".sl-reason:not([hidden])") == "Right. Because b."
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Space")
+    assert page.inner_text(".sl-reason:not([hidden])") == "Not this one. Because a."
+    assert page.locator("[role=radio][aria-checked=true]").count() == 1
+    page.evaluate("model.set('notice', 'Your answer was not kept: why')")
+    assert page.is_visible(".sl-notice")
+    page.evaluate("unmount()")
+    assert page.evaluate("listening()") == 0
