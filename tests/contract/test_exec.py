@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
+import termios
 import time
 import urllib.request
 
 import pytest
+from kubernetes import client, config
+from kubernetes.stream import portforward, stream
 from test_pods_run import CURL, NGINX, pod, sh, unique
 
 from harness import Kube
@@ -81,39 +86,101 @@ def test_targets_by_owner(kube: Kube, web: str):
     assert kube.kubectl("exec", "service/web", "-c", "c", "--", "hostname").stdout == "web\n"
 
 
+class Terminal:
+    """kubectl with a real terminal."""
+
+    def __init__(self, kube: Kube, *args: str) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+        command = [kubectl_of_lab.find(), f"--kubeconfig={kube.kubeconfig}", "-n", kube.name, *args]
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        self.seen = b""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+    def expect(self, words: bytes, timeout: float = 20) -> None:
+        """Read until ``words`` come."""
+        deadline = time.monotonic() + timeout
+        while words not in self.seen:
+            assert time.monotonic() < deadline, f"{words!r} is not in {self.seen!r}"
+            if select.select([self.master], [], [], 0.2)[0]:
+                self.seen += os.read(self.master, 65536)
+        self.seen = self.seen.split(words, 1)[1]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+
 def test_terminal(kube: Kube, web: str):
-    """kubectl exec -it with a real terminal: size, control characters, job control, exit code."""
-    master, slave = pty.openpty()
-    command = [kubectl_of_lab.find(), f"--kubeconfig={kube.kubeconfig}", "-n", kube.name, "exec", "-it", web, "-c", "c", "--", "sh"]
-    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
-    os.close(slave)
-    seen = b""
+    """kubectl exec -it: size, control characters, exit code."""
+    with Terminal(kube, "exec", "-it", web, "-c", "c", "--", "sh") as terminal:
+        terminal.expect(b"# ")
+        terminal.type(b"tty; echo $((6*7)); test -t 0 && echo isa''tty\n")
+        terminal.expect(b"/dev/pts/0")
+        terminal.expect(b"42")
+        terminal.expect(b"isatty")
+        terminal.type(b"stty size\n")
+        terminal.expect(b"33 111")
+        terminal.type(b"sh -c 'echo going; sleep 1000; echo n''ot'\n")
+        terminal.expect(b"going\r\n")
+        terminal.type(b"\x03")
+        terminal.type(b"echo af''ter\n")
+        terminal.expect(b"after")
+        assert b"not" not in terminal.seen
+        terminal.type(b"exit 5\n")
+        assert terminal.process.wait(20) == 5
 
-    def expect(words: bytes) -> None:
-        nonlocal seen
-        deadline = time.monotonic() + 20
-        while words not in seen:
-            assert time.monotonic() < deadline, f"{words!r} is not in {seen!r}"
-            if select.select([master], [], [], 0.2)[0]:
-                seen += os.read(master, 65536)
 
-    try:
-        expect(b"# ")
-        os.write(master, b"tty; echo $((6*7)); test -t 0 && echo isa''tty\n")
-        expect(b"/dev/pts/0")
-        expect(b"42")
-        expect(b"isatty")
-        os.write(master, b"sleep 1000\n")
-        time.sleep(0.5)  # nothing tells when the shell has started it
-        os.write(master, b"\x03")
-        os.write(master, b"echo af''ter\n")
-        expect(b"after")
-        os.write(master, b"exit 5\n")
-        assert process.wait(20) == 5
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+def test_run_with_a_terminal(kube: Kube):
+    """kubectl run -it: the terminal of the container's first process."""
+    name = unique("term")
+    with Terminal(kube, "run", name, "-it", "--rm", "--restart=Never", f"--image={CURL}", "--", "sh") as terminal:
+        terminal.expect(b"$ ", timeout=60)
+        terminal.type(b"echo $((6*7)); test -t 0 && echo isa''tty\n")
+        terminal.expect(b"42")
+        terminal.expect(b"isatty")
+        terminal.type(b"sh -c 'echo going; sleep 1000'\n")
+        terminal.expect(b"going\r\n")
+        terminal.type(b"\x03")
+        terminal.type(b"exit 6\n")
+        terminal.expect(f'pod "{name}" deleted'.encode())
+        assert terminal.process.wait(40) == 6
+
+
+def test_python_clients(kube: Kube, web: str):
+    """The official Python client: exec with its exit code, and its way of port forwarding."""
+    api = client.CoreV1Api(config.new_client_from_config(str(kube.kubeconfig)))
+    command = ["sh", "-c", "echo out; echo err >&2; exit 3"]
+    session = stream(
+        api.connect_get_namespaced_pod_exec,
+        web,
+        kube.name,
+        container="c",
+        command=command,
+        stdout=True,
+        stderr=True,
+        stdin=False,
+        tty=False,
+        _preload_content=False,
+    )
+    session.run_forever(timeout=20)
+    assert (session.read_stdout(), session.read_stderr(), session.returncode) == ("out\n", "err\n", 3)
+    forward = portforward(api.connect_get_namespaced_pod_portforward, web, kube.name, ports="80")
+    sock = forward.socket(80)
+    sock.settimeout(20)
+    sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = b""
+    while chunk := sock.recv(65536):
+        answer += chunk
+    sock.close()
+    assert b"Welcome to nginx!" in answer and forward.error(80) is None
 
 
 def test_run_and_remove(kube: Kube):

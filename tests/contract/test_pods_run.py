@@ -163,9 +163,10 @@ def test_malformed_image_name(kube: Kube):
     assert 'couldn\'t parse image name "Nginx"' in container(kube, name)["state"]["waiting"]["message"]
 
 
-def test_missing_program(kube: Kube):
+@pytest.mark.parametrize("tty", [False, True])
+def test_missing_program(kube: Kube, tty: bool):
     name = unique("nocmd")
-    kube.apply(pod(name, {"command": ["nosuch", "-x"]}))
+    kube.apply(pod(name, {"command": ["nosuch", "-x"], "tty": tty}))
     kube.wait(lambda: reason(kube, name) in ("RunContainerError", "CrashLoopBackOff"))
     kube.wait(lambda: "terminated" in container(kube, name)["lastState"])
     last = container(kube, name)["lastState"]["terminated"]

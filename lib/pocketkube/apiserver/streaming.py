@@ -511,7 +511,18 @@ async def portforward(request: web.Request, pod: dict) -> web.StreamResponse:
     if worker.sandbox is None:
         raise bad_request(f"unable to forward port because pod is not running. Current status={pod['status']['phase']}")
     _refuse_spdy(request)
-    socket = web.WebSocketResponse(protocols=(forwarding.PROTOCOL,), autoping=True, max_msg_size=0, compress=False)
+    netns, name = worker.sandbox.netns, f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+    socket = web.WebSocketResponse(protocols=(forwarding.PROTOCOL, forwarding.CHANNELS), autoping=True, max_msg_size=0, compress=False)
+    if forwarding.CHANNELS in request.headers.get("Sec-WebSocket-Protocol", ""):
+        try:
+            ports = [int(port) for text in request.query.getall("ports", []) for port in text.split(",")]
+        except ValueError:
+            raise bad_request(f"unable to parse ports {request.query.getall('ports')}: numbers are needed") from None
+        if not ports:
+            raise bad_request("query parameter 'ports' is required")
+        await socket.prepare(request)
+        await forwarding.serve_channels(socket, netns, name, ports)
+        return socket
     await socket.prepare(request)
-    await forwarding.serve(socket, worker.sandbox.netns, f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+    await forwarding.serve(socket, netns, name)
     return socket

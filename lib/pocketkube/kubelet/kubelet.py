@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from .. import namespaces
+from ..apiserver.api import ApiError
 from ..images import Images
 from . import syscalls
 from .hostports import HostPorts
@@ -155,7 +156,10 @@ class Kubelet:
         where = None
         if state is not None:
             where = f"spec.{'initContainers' if state.init else 'containers'}{{{state.name}}}"
-        self.api.record_event(pod, kind, reason, message, "kubelet", self.name, field_path=where)
+        try:
+            self.api.record_event(pod, kind, reason, message, "kubelet", self.name, field_path=where)
+        except ApiError as error:  # an event is news; what it tells of goes on without it
+            _log.warning("event %s about pod %s not recorded: %s", reason, pod["metadata"]["name"], error)
 
     def resolv_conf(self, pod: dict) -> str:
         """https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy"""

@@ -118,8 +118,13 @@ class PodWorker:
             while True:
                 self.wake.clear()
                 if self.removed or self.pod["metadata"].get("deletionTimestamp"):
-                    await self._terminate()
-                    return
+                    try:
+                        await self._terminate()
+                        return
+                    except Exception:  # such as a full disk: nothing is lost, every step can be done again
+                        _log.exception("pod %s/%s: not taken down, next try in %s s", self.namespace, self.name, RETRY)
+                        await asyncio.sleep(RETRY)
+                        continue
                 try:
                     delay = await self._sync()
                 except Exception as error:
@@ -169,7 +174,6 @@ class PodWorker:
                     state.last, state.run = last, state.restarts
         if self._was_running and not self._terminal:
             self.event("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
-            self._report()  # not ready any more: no Service may lead to the old address meanwhile
 
     async def _sync(self) -> float | None:
         """One look at everything; returns the seconds until the next look, if time alone makes a difference."""
@@ -193,7 +197,7 @@ class PodWorker:
             return min([*delays, self._mount_retry()])
         if self.sandbox is None:
             if not self._reported:
-                self._report()
+                self._report()  # after a restart of the cluster: not ready, before anything leads to the old address
             try:
                 await self._make_sandbox()
             except (OSError, RuntimeError, NetworkError) as error:

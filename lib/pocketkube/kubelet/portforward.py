@@ -1,4 +1,4 @@
-"""Port forwarding: SPDY/3.1 frames inside the messages of a WebSocket (KEP 4006).
+"""Port forwarding: SPDY/3.1 frames inside the messages of a WebSocket (KEP 4006), or the older channels of Python clients.
 
 For each connection that is made to its local port, kubectl opens two streams with the same ``requestid``: ``error``, on which
 the server says what went wrong, and ``data``, which carries the bytes. Only what the two ends use of SPDY is here: no flow
@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 from . import probes
 
 PROTOCOL = "SPDY/3.1+portforward.k8s.io"
+CHANNELS = "v4.channel.k8s.io"
 SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
 FIN = 1
 _CHUNK = 32768
@@ -229,3 +230,46 @@ async def serve(socket: web.WebSocketResponse, netns: str, pod: str) -> None:
         pod: its name, for messages.
     """
     await _Connection(socket, netns, pod).run()
+
+
+async def serve_channels(socket: web.WebSocketResponse, netns: str, pod: str, ports: list[int]) -> None:
+    """Serves a client of the protocol `CHANNELS`: one connection for each port, that was named in the request.
+
+    Channel 2n carries the data of the n-th port, 2n+1 its errors; the first message on each is the port's number.
+    """
+    writers: dict[int, asyncio.StreamWriter] = {}
+    tasks: set[asyncio.Task] = set()
+
+    async def download(channel: int, reader: asyncio.StreamReader) -> None:
+        try:
+            while chunk := await reader.read(_CHUNK):
+                await socket.send_bytes(bytes([channel]) + chunk)
+        except OSError as problem:
+            await socket.send_bytes(bytes([channel + 1]) + f"error forwarding to pod {pod}: {problem}".encode())
+        writers.pop(channel).close()
+        if not writers:
+            await socket.close()
+
+    try:
+        for index, port in enumerate(ports):
+            for channel in (2 * index, 2 * index + 1):
+                await socket.send_bytes(bytes([channel]) + struct.pack("<H", port))
+            try:
+                reader, writers[2 * index] = await asyncio.open_connection(sock=await probes.connect(netns, "127.0.0.1", port))
+            except OSError as problem:
+                text = f"error forwarding port {port} to pod {pod}, uid : failed to connect to localhost:{port}: {problem}"
+                await socket.send_bytes(bytes([2 * index + 1]) + text.encode())
+                continue
+            tasks.add(asyncio.ensure_future(download(2 * index, reader)))
+        async for message in socket:
+            if message.type == WSMsgType.BINARY and len(message.data) > 1 and message.data[0] in writers:
+                writers[message.data[0]].write(message.data[1:])
+                await writers[message.data[0]].drain()
+    except ConnectionError as problem:
+        _log.debug("port-forward to %s: %s", pod, problem)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for writer in writers.values():
+            writer.close()
+        await socket.close()

@@ -46,6 +46,12 @@ CAPABILITIES = (
 _HELPER_ENV = {"PATH": PATH, "LC_ALL": "C"}
 
 
+_RUNC = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: "
+)
+
+
 class StartError(Exception):
     """A container whose process could not be started; the text is the runtime's, as the kubelet would report it."""
 
@@ -92,6 +98,13 @@ class ContainerConfig:
     tty: bool = False
     add_capabilities: tuple[str, ...] = ()
     drop_capabilities: tuple[str, ...] = ()
+
+    def mounts_over(self, command: str) -> bool:
+        """Whether a command may be in a volume rather than in the image."""
+        if "/" in command and not command.startswith("/"):
+            return True
+        places = [command] if "/" in command else self.environment.get("PATH", PATH).split(":")
+        return any(f"{place}/".startswith(f"{mount.target.rstrip('/')}/") for place in places for mount in self.mounts)
 
 
 class PodSandbox:
@@ -167,6 +180,12 @@ class Container:
         """
         config = self.config
         self._mount_root()
+        if config.tty and not config.mounts_over(config.argv[0]):
+            # On a terminal the complaint of bwrap or setpriv can't be told from the program's own output.
+            problem = self.program_problem(config.argv[0], self.root)
+            if problem:
+                self.ended.set()
+                raise StartError(f"{_RUNC}{problem}: unknown")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         ours: list[int] = []
         theirs: list[int] = [null]
@@ -383,20 +402,16 @@ class Container:
         if not text.startswith(("bwrap: ", "setpriv: ", "setsid: ")) or not (self.ended.is_set() or self.pid == 0 or "exec" in text):
             return None
         name = self.config.argv[0]
-        prefix = (
-            "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
-            "unable to start container process: "
-        )
         quoted = json.dumps(name)
         if "No such file" in text and ("exec" in text or "setsid" in text):
-            return prefix + (
+            return _RUNC + (
                 f"exec: {quoted}: stat {name}: no such file or directory: unknown"
                 if "/" in name
                 else f"exec: {quoted}: executable file not found in $PATH: unknown"
             )
         if "Permission denied" in text and ("exec" in text or "setsid" in text):
-            return prefix + f"exec: {quoted}: permission denied: unknown"
-        return prefix + f"{text.strip()}: unknown"
+            return _RUNC + f"exec: {quoted}: permission denied: unknown"
+        return _RUNC + f"{text.strip()}: unknown"
 
     async def _wait_for_end(self) -> None:
         code = await self.process.wait()
@@ -452,9 +467,13 @@ class Container:
                 self.process.signal(signal.SIGKILL)
             await self.ended.wait()
 
-    def program_problem(self, name: str) -> str | None:
-        """Why a command can't be run in the container, in runc's words; None if it can."""
-        root = Path(f"/proc/{self.pid}/root")
+    def program_problem(self, name: str, root: Path | None = None) -> str | None:
+        """Why a command can't be run in the container, in runc's words; None if it can.
+
+        Args:
+            root: where to look; by default what the running container sees.
+        """
+        root = root or Path(f"/proc/{self.pid}/root")
         places = [name] if "/" in name else [f"{part}/{name}" for part in self.config.environment.get("PATH", PATH).split(":") if part]
         problem = f"exec: {json.dumps(name)}: " + (
             f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
