@@ -170,11 +170,22 @@ def _bind(options) -> dict:
     api = _listen(remembered, fallback=True) if remembered else _listen(options.api_port, fallback=False)
     published = []
     for host, node in options.publish:
-        sock = _listen(node if host is None else host, fallback=host is None)
+        sock = _listen_near(node) if host is None else _listen(host, fallback=False)
         published.append((sock, node))
         if host is None and sock.getsockname()[1] != node:
             print(f"port {node} of 127.0.0.1 is in use: node port {node} is at {sock.getsockname()[1]} instead", file=sys.stderr)
     return {"api": api, "published": published}
+
+
+def _listen_near(port: int) -> socket.socket:
+    """At ``port``, or at the next one that is free, which still looks like a node port (30000 to 32767)."""
+    for near in range(port, min(port + 100, 32768)):
+        try:
+            return _listen(near, fallback=False)
+        except StartError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+                raise
+    return _listen(port, fallback=True)
 
 
 def _listen(port: int, *, fallback: bool) -> socket.socket:
