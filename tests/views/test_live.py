@@ -123,6 +123,10 @@ def test_endpoints_over_time_sees_a_pod_replaced(lab, closing):
         "  1 × pending → ready\n  1 × ready\n  1 × ready → terminating → gone"
     )
     assert [number for _, number in view._story.counts] == [2, 1, 2]
+    view.viewers = 1
+    view.viewers = 0  # removed from the page: it stops, and still tells what it saw
+    eventually(lambda: not view._background.alive)
+    assert view.picture(timeout=1).text() == picture.text()
     with pytest.raises(NotFound):
         lab.view.endpoints_over_time("nothing-here")
 

@@ -36,7 +36,7 @@ class EndpointsOverTime(View):
         lab.get("services", service)  # a name that isn't there is an error now, not an empty picture
         self._service, self._seconds = service, seconds
         self._story, self._colours = Story(service), Colours()
-        self._from = time.monotonic()
+        self._from, self._until = time.monotonic(), float("inf")
         self._news = threading.Condition()
         self._listed: set[str] = set()
         self._observer = Observer(lab, lambda world: None, kinds=("pods", "services", "endpointslices"), event=self._event)
@@ -59,6 +59,7 @@ class EndpointsOverTime(View):
                 if self.viewers or not settings.headless():
                     self.show(self._scene())
         finally:
+            self._until = time.monotonic()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
@@ -91,11 +92,12 @@ class EndpointsOverTime(View):
         deadline = time.monotonic() + limit
         with self._news:
             # a change that was just asked for may not have begun, and what seems over may go on: a second of calm ends the story
-            while self._news.wait_for(lambda: not self._story.settled(), CALM_SECONDS):
+            # (one that has ended, or was removed from the page, gives what it has seen: nothing more will come)
+            while self._background.alive and self._news.wait_for(lambda: not self._story.settled(), CALM_SECONDS):
                 if not self._news.wait_for(self._story.settled, max(deadline - time.monotonic(), 0)):
                     moving = [f"{life.name} is {life.state}" for life in self._story.lives.values() if life.state not in ("ready", "gone")]
                     raise WaitTimeout(f"After {limit:g} s the pods of {self._service} have not settled: {'; '.join(moving)}.")
-            now = time.monotonic() - self._from
+            now = min(time.monotonic(), self._until) - self._from
             scene = draw(self._story, self._colours, now, now)
         self.show(scene)
         return View(scene)
