@@ -244,7 +244,9 @@ class Server:
 
     async def _serve(self, request: web.Request, target: Target) -> web.StreamResponse:
         verb = _verb(request, target)
-        if verb not in discovery.verbs_of(target.resource, target.subresource) and not (verb == "get" and request.method == "HEAD"):
+        # Objects are created in their collection, and changed one by one.
+        misplaced = target.subresource is None and ((verb == "create" and target.name) or (verb in ("update", "patch") and not target.name))
+        if misplaced or verb not in discovery.verbs_of(target.resource, target.subresource):
             raise errors.method_not_supported(target.resource.plural, target.resource.group, verb)
         if target.subresource in _STREAMS:
             return await self._stream(request, target)
