@@ -145,7 +145,7 @@ def condition(lab: Lab, namespace: str, what: str) -> Callable[[], State]:
         return lambda: _pods_ready(client.list("pods", namespace, selector=name))
     judge = {"deployment": _deployment, "replicaset": _replicaset, "pod": _pod, "node": _node}.get(singular)
     if singular == "service":
-        return lambda: _service(lab, namespace, name)
+        return _Service(lab, namespace, name)
 
     def look() -> State:
         try:
@@ -199,6 +199,31 @@ def _pods_ready(pods: list[dict]) -> State:
     ready = sum(_pod(p).done for p in pods)
     done = bool(pods) and ready == len(pods)
     return State(done, f"are ready ({ready} of {len(pods)})" if pods else "there is no such pod yet", ready / len(pods) if pods else None)
+
+
+class _Service:
+    """Whether a Service has endpoints that answer; all its pods, when they are about to be ready anyway."""
+
+    SETTLE = 5.0
+    """Seconds after the first ready endpoint for which the other pods are waited for. One that is never ready must not hold
+    the wait, and pods that come within a moment of each other must not make two runs differ."""
+
+    def __init__(self, lab: Lab, namespace: str, name: str) -> None:
+        self._lab, self._namespace, self._name = lab, namespace, name
+        self._first: float | None = None
+
+    def __call__(self) -> State:
+        state = _service(self._lab, self._namespace, self._name)
+        if not state.done:
+            return state
+        self._first = self._first or time.monotonic()
+        selector = self._lab.client.get("services", self._name, self._namespace)["spec"].get("selector")
+        if selector and time.monotonic() - self._first < self.SETTLE:
+            pods = self._lab.client.list("pods", self._namespace, selector=selector_text(selector))
+            coming = [p for p in pods if not _pod(p).done or p["metadata"].get("deletionTimestamp")]
+            if coming:
+                return State(False, f"{state.words}, {len(coming)} of its pods come or go")
+        return state
 
 
 def _service(lab: Lab, namespace: str, name: str) -> State:

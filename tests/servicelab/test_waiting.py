@@ -134,3 +134,14 @@ def test_what_can_not_be_awaited(lab, what):
 def test_unknown_kind(lab):
     with pytest.raises(LabError, match='doesn\'t have a resource type "gadget"'):
         lab.wait_for("gadget/web", timeout=1)
+
+
+def test_a_pod_that_is_never_ready_does_not_hold_its_service(kube, lab, capsys):
+    container = {"name": "c", "image": "nginx:1.29-alpine"}
+    never = {"readinessProbe": {"exec": {"command": ["false"]}}}
+    for name, extra in (("good", {}), ("bad", never)):
+        meta = {"name": name, "labels": {"app": "half"}}
+        kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container | extra]}})
+    kube.kubectl("create", "service", "clusterip", "half", "--tcp=80:80")
+    lab.wait_for("service/half", timeout=40)
+    assert capsys.readouterr().out == "✓ service/half has 1 ready endpoint\n"
