@@ -27,6 +27,7 @@ class State:
     done: bool
     words: str
     share: float | None = None
+    count: int = 0
 
 
 class Watcher:
@@ -220,9 +221,9 @@ class _Service:
         selector = self._lab.client.get("services", self._name, self._namespace)["spec"].get("selector")
         if selector and time.monotonic() - self._first < self.SETTLE:
             pods = self._lab.client.list("pods", self._namespace, selector=selector_text(selector))
-            coming = [p for p in pods if not _pod(p).done or p["metadata"].get("deletionTimestamp")]
-            if coming:
-                return State(False, f"{state.words}, {len(coming)} of its pods come or go")
+            # a pod's readiness reaches the EndpointSlice a moment later: count both
+            if state.count != len(pods) or not all(_pod(p).done for p in pods):
+                return State(False, f"{state.words}, of {len(pods)} pods that its selector finds")
         return state
 
 
@@ -241,7 +242,7 @@ def _service(lab: Lab, namespace: str, name: str) -> State:
         return State(False, "has no ready endpoint" if not endpoints else f"has {len(endpoints)} endpoints, none of them ready")
     if mute := _mute_nodes(lab, spec):
         return State(False, f"has ready endpoints, but {', '.join(mute)} can't connect to its address yet")
-    return State(True, f"has {len(ready)} ready endpoint{'s' if len(ready) != 1 else ''}")
+    return State(True, f"has {len(ready)} ready endpoint{'s' if len(ready) != 1 else ''}", count=len(ready))
 
 
 def _mute_nodes(lab: Lab, spec: dict) -> list[str]:
