@@ -61,7 +61,8 @@ def from_here(lab, node_port: int, *, name: str | None = None, ca: str | Path | 
     except LabError as error:
         return f"not reached from this machine: {error}"
     where = urlsplit(url).netloc
-    command = ["curl", "-sS", "--max-time", "10", "--retry", "3", "--retry-connrefused"]
+    # The rules on the node follow a moment after a change, and what passes the port on to the node answers before that.
+    command = ["curl", "-sS", "--max-time", "10", "--retry", "6", "--retry-delay", "1", "--retry-all-errors"]
     if name:
         command += ["--cacert", str(ca), "--connect-to", f"{name}:443:{where}", f"https://{name}"]
     else:
