@@ -128,7 +128,7 @@ def test_a_directory_with_other_things_is_left_alone(checkout, tmp_path):
     (tmp_path / "precious" / "thesis.txt").write_text("years of work")
     done = checkout.run("status", SERVICELAB_VENV=str(tmp_path / "precious"))
     assert done.returncode == 1
-    assert "holds other things than a Python environment" in done.stderr
+    assert "holds something that the lab has not made" in done.stderr
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
@@ -214,3 +214,15 @@ def test_with_docker_and_kind_it_goes_on_without(checkout):
     done = checkout.run("up")
     assert done.returncode == 5
     assert "going on without them" in done.stderr
+
+
+def test_an_environment_that_is_not_the_labs_is_left_alone(checkout, tmp_path):
+    """SERVICELAB_VENV may name an environment that somebody works in: it must survive."""
+    theirs = tmp_path / "theirs"
+    (theirs / "bin").mkdir(parents=True)
+    (theirs / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (theirs / "bin" / "tool").write_text("mine\n")
+    run = checkout.run("status", SERVICELAB_VENV=str(theirs))
+    assert run.returncode == 1
+    assert "is left alone" in run.stderr
+    assert (theirs / "bin" / "tool").read_text() == "mine\n"
