@@ -184,6 +184,7 @@ def open_test_cluster(directory: Path) -> tuple[TestCluster, Callable[[], None]]
         return TestCluster("kind", cluster, path), lambda: None
     if kind != "pocket":
         raise ValueError(f"SERVICELAB_TEST_CLUSTER={kind!r}: use pocket or kind")
+    os.environ["SERVICELAB_POCKET_OWNER"] = str(os.getpid())
     os.environ["SERVICELAB_STATE"] = str(directory)
     os.environ["SERVICELAB_NAME"] = f"test-{secrets.token_hex(4)}"
     cluster = known("pocket")

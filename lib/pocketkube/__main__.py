@@ -104,6 +104,7 @@ def _parse(argv) -> argparse.Namespace:
         help='relay 127.0.0.1:HOST to port NODE of the control plane node; "auto:NODE" takes NODE if it is free, else another port',
     )
     parser.add_argument("--ready-fd", type=int, help="write progress as lines of JSON to this file descriptor")
+    parser.add_argument("--follow", type=int, metavar="PID", help="stop when this process has ended (a test run that was killed)")
     parser.add_argument("--verbose", action="store_true", help="log every step")
     options = parser.parse_args(argv)
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,48}[a-z0-9])?", options.name):
@@ -230,14 +231,7 @@ def _launch(options, sockets, lock: int, progress: Progress) -> int:
     for sock in (sockets["api"], *(sock for sock, _ in sockets["published"])):
         sock.close()
     progress.close()
-    while True:
-        number = signal.sigwait({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
-        if number == signal.SIGCHLD:
-            pid, status = os.waitpid(init, os.WNOHANG)
-            if pid == init:
-                break
-        else:
-            os.kill(init, signal.SIGTERM)
+    status = _wait(init, options.follow, parent_signals)
     (options.state / "ready.json").unlink(missing_ok=True)
     os.close(lock)
     message = os.read(failure_read, 65536).decode()
@@ -245,6 +239,31 @@ def _launch(options, sockets, lock: int, progress: Progress) -> int:
         print(f"pocketkube: {message}", file=sys.stderr)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _wait(init: int, owner: int | None, old_mask) -> int:
+    """Wait for init to end, handing on signals; stop it when process ``owner`` ends. Returns init's wait status."""
+    wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(woken)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)  # what arrives is read from the pipe
+    signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
+    watched = [wake]
+    if owner:
+        try:
+            watched.append(os.pidfd_open(owner))
+        except ProcessLookupError:
+            os.kill(init, signal.SIGTERM)  # it has ended already
+    while True:
+        ready, _, _ = select.select(watched, [], [])
+        if wake in ready and any(number != signal.SIGCHLD for number in os.read(wake, 4096)):
+            os.kill(init, signal.SIGTERM)
+        if len(ready) > 1 or wake not in ready:
+            os.kill(init, signal.SIGTERM)
+            watched = [wake]
+        pid, status = os.waitpid(init, os.WNOHANG)
+        if pid == init:
+            return status
 
 
 def _init(options, sockets, alive: int, failure: int, rootless: bool, progress: Progress) -> int:

@@ -35,6 +35,7 @@ NGINX = "nginx:1.29-alpine"
 def state(tmp_path, monkeypatch) -> Path:
     """A state directory of the test's own."""
     monkeypatch.setenv("SERVICELAB_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("SERVICELAB_POCKET_OWNER", str(os.getpid()))
     return tmp_path / "state"
 
 
@@ -161,6 +162,17 @@ def _inode(pid: int) -> int | None:
         return os.stat(f"/proc/{pid}/ns/mnt").st_ino
     except OSError:
         return None  # it ended meanwhile
+
+
+def test_it_ends_with_the_process_it_follows(new_cluster, monkeypatch):
+    with subprocess.Popen(["sleep", "600"]) as owner:
+        monkeypatch.setenv("SERVICELAB_POCKET_OWNER", str(owner.pid))
+        cluster = new_cluster()
+        _start(cluster)
+        processes = _tree(cluster)
+        owner.kill()
+    _gone(processes)
+    assert cluster.status().state == "stopped"
 
 
 def test_kill_mid_apply_loses_no_accepted_write(new_cluster):

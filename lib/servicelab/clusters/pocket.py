@@ -126,6 +126,8 @@ class PocketCluster:
         command = [sys.executable, "-m", "pocketkube", "--state", str(self._dir), "--name", self.name]
         for port in NODE_PORTS:
             command += ["--publish", f"auto:{port}"]
+        if owner := os.environ.get("SERVICELAB_POCKET_OWNER"):  # set by test runs: one that is killed leaves no cluster behind
+            command += ["--follow", owner]
         reader, writer = os.pipe()
         try:
             with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
