@@ -16,6 +16,11 @@ from .resources import BY_PLURAL
 SERVICE = BY_PLURAL["services"]
 
 
+def _band(size: int, step: int, largest: int) -> int:
+    """How many of a range's first values are left to those who choose theirs; none of a small range."""
+    return min(max(16, size // step), largest) if size > 32 else 0
+
+
 class Allocator:
     """Gives Services their cluster IPs and node ports.
 
@@ -30,8 +35,7 @@ class Allocator:
         self.network = ipaddress.ip_network(service_cidr)
         self.first_port, self.last_port = node_port_range
         # As KEP-3070 divides the range: the lower band is left to those who choose their address themselves.
-        size = self.network.num_addresses
-        self._band = min(max(16, size // 16), 256)
+        self._band = _band(self.network.num_addresses, 16, 256)
 
     def used_ips(self) -> set[str]:
         """Cluster IPs in use."""
@@ -188,7 +192,7 @@ class Allocator:
 
     def _free_port(self, protocol: str, used: set[tuple[str, int]]) -> int:
         # The lowest ports are left to those who choose theirs (KEP-3668).
-        low = self.first_port + min(max(16, (self.last_port - self.first_port + 1) // 32), 128)
+        low = self.first_port + _band(self.last_port - self.first_port + 1, 32, 128)
         for _ in range(64):
             candidate = random.randint(low, self.last_port)
             if (protocol, candidate) not in used:
