@@ -9,6 +9,10 @@ import pytest
 from harness import Kube, TestCluster, shared_cluster
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--screenshots", metavar="DIR", help="keep the pictures that the browser tests take of every lesson")
+
+
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "pocket: makes sense on the pocket cluster only")
     config.addinivalue_line("markers", "kind: makes sense on a kind cluster only")

@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import httpx
 
@@ -51,9 +51,9 @@ def serve(cluster: Cluster, *, port: int | None = None, browser: bool = True, ke
         try:
             with tempfile.TemporaryFile("w+") as log:
                 token = secrets.token_hex(24)
-                jupyter = _start(cluster, port, token, log)
+                jupyter = start_jupyter(cluster, port, token, log)
                 with steps("starting JupyterLab"):
-                    _wait(jupyter, port, token, log)
+                    wait_for_jupyter(jupyter, port, token, log)
                 url = f"http://127.0.0.1:{port}/lab/tree/{FIRST}?token={token}"
                 print(
                     f"\nServices Lab on the {cluster.kind} cluster {cluster.name}. Open the first lesson:\n\n    {url}\n\nCtrl-C ends it.",
@@ -62,13 +62,13 @@ def serve(cluster: Cluster, *, port: int | None = None, browser: bool = True, ke
                 if browser:
                     webbrowser.open(url)
                 code = jupyter.wait()
-                raise LabError(f"JupyterLab ended by itself with exit code {code}:\n{_tail(log)}")
+                raise LabError(f"JupyterLab ended by itself with exit code {code}:\n{tail(log)}")
         except KeyboardInterrupt:
             print("\nending JupyterLab …", file=sys.stderr)
             return 0
         finally:
             if jupyter is not None:
-                _end(jupyter)
+                end_jupyter(jupyter)
             if started and not keep:
                 with steps(f"stopping the {cluster.kind} cluster {cluster.name}") as progress:
                     cluster.stop(progress)
@@ -109,7 +109,20 @@ def _free_port(wanted: int | None) -> int:
     raise LabError("All ports from 8888 to 8987 are taken. Name a free one with --port.")
 
 
-def _start(cluster: Cluster, port: int, token: str, log: object) -> subprocess.Popen:
+def start_jupyter(
+    cluster: Cluster, port: int, token: str, log: IO[str], *, root: Path = ROOT, first: str = FIRST, options: Iterable[str] = ()
+) -> subprocess.Popen:
+    """JupyterLab as a program, in whose notebooks ``connect()`` finds the cluster. :func:`wait_for_jupyter` waits until it answers.
+
+    Args:
+        cluster: what its notebooks connect to.
+        port: where it listens, on 127.0.0.1 alone.
+        token: what a browser must present.
+        log: an open file for what it says.
+        root: the directory that it shows.
+        first: the notebook that it opens, below ``root``.
+        options: more of its own options.
+    """
     environment = {
         **os.environ,
         "JUPYTER_TOKEN": token,  # in the environment and not on the command line, which every user of this machine can read
@@ -122,8 +135,8 @@ def _start(cluster: Cluster, port: int, token: str, log: object) -> subprocess.P
         del environment["SERVICELAB_CLUSTER"]  # found by itself
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={ROOT}", f"--ServerApp.default_url=/lab/tree/{FIRST}",
-        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        f"--ServerApp.root_dir={root}", f"--ServerApp.default_url=/lab/tree/{first}",
+        "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *options,
     ]  # fmt: skip
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
@@ -133,25 +146,31 @@ def _start(cluster: Cluster, port: int, token: str, log: object) -> subprocess.P
     )
 
 
-def _wait(jupyter: subprocess.Popen, port: int, token: str, log: object) -> None:
+def wait_for_jupyter(jupyter: subprocess.Popen, port: int, token: str, log: IO[str]) -> None:
+    """Returns when it answers.
+
+    Raises:
+        LabError: it ended, or does not answer in time; with the last lines of its log.
+    """
     deadline = time.monotonic() + START_SECONDS
     with httpx.Client(
         base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"token {token}"}, trust_env=False, timeout=5
     ) as client:
         while True:
             if jupyter.poll() is not None:
-                raise LabError(f"JupyterLab ended with exit code {jupyter.returncode} before it answered:\n{_tail(log)}")
+                raise LabError(f"JupyterLab ended with exit code {jupyter.returncode} before it answered:\n{tail(log)}")
             try:
                 if client.get("/api/status").status_code == 200:
                     return
             except httpx.HTTPError:
                 pass  # not listening yet; the deadline below ends the waiting
             if time.monotonic() > deadline:
-                raise LabError(f"JupyterLab does not answer at port {port} after {START_SECONDS} s:\n{_tail(log)}")
+                raise LabError(f"JupyterLab does not answer at port {port} after {START_SECONDS} s:\n{tail(log)}")
             time.sleep(0.1)
 
 
-def _end(jupyter: subprocess.Popen) -> None:
+def end_jupyter(jupyter: subprocess.Popen) -> None:
+    """Ends it and its kernels: politely, and after 20 s for certain."""
     if jupyter.poll() is None:
         jupyter.terminate()
     try:
@@ -161,7 +180,8 @@ def _end(jupyter: subprocess.Popen) -> None:
         jupyter.wait()
 
 
-def _tail(log: object) -> str:
-    log.flush()  # type: ignore[attr-defined]
-    log.seek(0)  # type: ignore[attr-defined]
-    return "".join(log.readlines()[-15:]).strip()  # type: ignore[attr-defined]
+def tail(log: IO[str], lines: int = 15) -> str:
+    """The last lines of a log that is open for reading and writing."""
+    log.flush()
+    log.seek(0)
+    return "".join(log.readlines()[-lines:]).strip()

@@ -1,0 +1,47 @@
+"""Each lesson in the real JupyterLab: Run All, no error, every widget drawn, no text cut off, in light and dark; pictures of it all.
+
+``./lab test --browser tests/browser --screenshots DIR`` keeps the pictures, and goes through each lesson a second time, cell by cell, to
+have each view as a learner sees it at that moment: after Run All the live ones show the lesson's end.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from browsing import KernelEnded
+
+from harness import ROOT
+
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_lesson_runs_and_is_drawn(lesson, open_notebook, screenshots, request):
+    page = open_notebook(f"notebooks/{lesson}")
+    try:
+        page.run_all()
+    except KernelEnded as ended:
+        warnings.warn(f"run once more, since {ended}", stacklevel=1)
+        page = open_notebook(f"notebooks/{lesson}")
+        page.run_all()
+    assert [cell["id"] for cell in page.cells() if cell["source"].strip() and cell["count"] is None] == []
+    page.assert_drawn()
+    page.assert_fits()
+    number = lesson[:2]
+    page.shoot(screenshots / f"{number}-light")
+    page.theme("Dark")
+    page.assert_drawn()
+    page.shoot(screenshots / f"{number}-dark")
+    if request.config.getoption("--screenshots"):
+        page.theme("Light")
+        walk(page, screenshots, number)
+
+
+def walk(page, screenshots, number) -> None:
+    for place, cell in enumerate(page.cells()):
+        outputs = page.run(cell["id"])
+        if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs):
+            page.assert_drawn()
+            page.shoot_cell(cell["id"], screenshots / f"{number}-cell-{place:02d}-{cell['id']}.png")
+            page.assert_fits()
