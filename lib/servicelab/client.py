@@ -107,6 +107,16 @@ class Client:
         accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
         return self._json("GET", self.path(kind, namespace), params=_params(selector, None), headers={"Accept": accept})
 
+    def logs(self, pod: str, namespace: str, *, container: str | None = None, tail: int | None = None) -> str:
+        """What a pod's container has logged; of several containers one must be named.
+
+        Raises:
+            NotFound: no such pod.
+            ApiError: the container hasn't started yet, or the server refused.
+        """
+        params = {k: str(v) for k, v in (("container", container), ("tailLines", tail)) if v is not None}
+        return self._answer("GET", f"{self.path('pods', namespace, pod)}/log", params=params).text
+
     def request(
         self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", params: dict | None = None
     ) -> dict:
@@ -217,6 +227,10 @@ class Client:
         return found
 
     def _json(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        response = self._answer(method, path, **kwargs)
+        return response.json() if response.content else {}
+
+    def _answer(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, extensions=self._extensions, **kwargs)
         except httpx.HTTPError as error:
@@ -226,7 +240,7 @@ class Client:
             ) from error
         if response.status_code >= 400:
             raise _refusal(response)
-        return response.json() if response.content else {}
+        return response
 
 
 def _close_when(stop: threading.Event, done: threading.Event, response: httpx.Response) -> None:

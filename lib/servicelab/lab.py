@@ -348,8 +348,12 @@ class Lab:
         """
         return self._cloud
 
-    def break_it(self, seed: int | None = None) -> Any:
-        """The capstone: an application of three Services, broken in six ways; see ``servicelab.capstone``."""
+    def break_it(self, seed: int | None = None, **options: Any) -> Any:
+        """The capstone: an application of three Services, broken in six ways; see ``servicelab.capstone.break_it``."""
         from .capstone import break_it
 
-        return break_it(self, seed=seed)
+        return break_it(self, seed, **options)
+
+    def board(self) -> Any:
+        """Which of the capstone's connections work by now, live, from its callers' own requests; see ``lab.view.board``."""
+        return self.view.board()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from servicelab.lab import Lab
+    from servicelab.views.board import Board
     from servicelab.views.certificate_card import CertificateCard
+    from servicelab.views.debugging_tree import DebuggingTree
     from servicelab.views.endpoints_over_time import EndpointsOverTime
     from servicelab.views.packet_path import PacketPath
     from servicelab.views.port_map import PortMap
@@ -140,6 +142,22 @@ class Views:
         from servicelab.views.certificate_card import CertificateCard
 
         return CertificateCard(self._lab, source, name)
+
+    def board(self) -> Board:
+        """Which of the capstone's connections work by now, live, from its callers' own requests.
+
+        Raises:
+            NotFound: There is no application; ``lab.break_it()`` builds one.
+        """
+        from servicelab.views.board import Board
+
+        return Board(self._lab)
+
+    def debugging_tree(self) -> DebuggingTree:
+        """How to find out why a Service isn't reached: six questions, from the pod to the caller, each with its command."""
+        from servicelab.views.debugging_tree import DebuggingTree
+
+        return DebuggingTree()
 
 
 def _client(lab: Lab, client: str) -> str:
