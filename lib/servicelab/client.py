@@ -129,6 +129,21 @@ class Client:
             headers={"Content-Type": content_type},
         )
 
+    def raw(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+        """A GET whose answer isn't JSON, such as one that the API server passes on from a pod (``pods/proxy``).
+
+        Raises:
+            NotAllowed, NotFound, ApiError: the API server itself refused; an answer from behind it is returned whatever its status.
+            ClusterError: it doesn't answer.
+        """
+        try:
+            response = self._http.get(path, params=params, extensions=self._extensions)
+        except httpx.HTTPError as error:
+            raise ClusterError(f"The cluster at {self.server} does not answer ({type(error).__name__}: {error}).") from error
+        if response.status_code >= 400 and '"kind":"Status"' in response.text[:2000].replace(" ", ""):
+            raise _refusal(response)
+        return response
+
     def watch(
         self, kind: str, namespace: str | None = None, *, selector: str | None = None, stop: threading.Event | None = None,
     ) -> Iterator[tuple[str, dict[str, Any]]]:  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from . import clusters, kubectl
+from .client import ApiError
 from .errors import ClusterError, LabError, NotAllowed, NotFound
 from .quizzes import keep_answers_with
 from .state import write_private
@@ -60,7 +61,7 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
         )
     if chosen.kind == "context":
         chosen.namespace = space
-    lab = Lab(chosen, _with_namespace(file, space), space)
+    lab = Lab(chosen, with_namespace(file, space), space)
     _ensure_namespace(lab)
     os.environ.setdefault("SERVICELAB_USER_KUBECONFIG", os.environ.get("KUBECONFIG", ""))
     os.environ["KUBECONFIG"] = str(lab.kubeconfig)
@@ -85,7 +86,7 @@ def current() -> Lab | None:
     return _open[-1] if _open else None
 
 
-def _with_namespace(file: Path, namespace: str) -> Path:
+def with_namespace(file: Path, namespace: str) -> Path:
     """The kubeconfig whose context is in the learner's namespace: a file for each, since several notebooks share a cluster."""
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     contexts = config.get("contexts") or []
@@ -99,6 +100,13 @@ def _with_namespace(file: Path, namespace: str) -> Path:
 def _ensure_namespace(lab: Lab) -> None:
     try:
         found = lab.client.get("namespaces", lab.namespace)
+    except ApiError as error:
+        if error.code == 401:
+            from .classroom.access import refusal
+
+            if why := refusal(lab.kubeconfig):
+                raise ClusterError(why) from error
+        raise
     except NotAllowed:
         # a student may use a namespace without being allowed to look at the namespace itself
         try:

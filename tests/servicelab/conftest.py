@@ -15,7 +15,7 @@ from servicelab.lab import Lab
 @pytest.fixture(scope="module")
 def lab(kube) -> Lab:
     """The learner's view of the test cluster, in the module's namespace."""
-    made = Lab(kube.cluster.cluster, connecting._with_namespace(Path(kube.kubeconfig), kube.name), kube.name)
+    made = Lab(kube.cluster.cluster, connecting.with_namespace(Path(kube.kubeconfig), kube.name), kube.name)
     yield made
     made.close()
 

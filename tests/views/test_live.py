@@ -17,7 +17,7 @@ IMAGE = "nginx:1.29-alpine"
 
 @pytest.fixture(scope="module")
 def lab(kube):
-    made = Lab(kube.cluster.cluster, connecting._with_namespace(Path(kube.kubeconfig), kube.name), kube.name)
+    made = Lab(kube.cluster.cluster, connecting.with_namespace(Path(kube.kubeconfig), kube.name), kube.name)
     made.apply("run-my-nginx.yaml", replicas=2)
     made.apply("nginx-svc.yaml")
     made.apply("curl.yaml")

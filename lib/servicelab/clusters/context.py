@@ -41,6 +41,7 @@ class ContextCluster:
         self._nodes: tuple[bool, str] | None = None
         self._pods: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._steps: Any = None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -133,6 +134,8 @@ class ContextCluster:
                 self._nodes = (True, "")
             elif "not found" in done.stderr and "namespaces" in done.stderr:
                 return False, f"the namespace {self._where} is not there yet"
+            elif "servicelab-class" in done.stderr:
+                self._nodes = (False, "in a class the nodes belong to all, and students may not run commands on them")
             else:
                 said = done.stderr.strip() or "no right to exec into pods"
                 self._nodes = (False, f"this cluster does not let you run commands on its nodes ({said.splitlines()[0][:200]})")
@@ -185,6 +188,14 @@ class ContextCluster:
             kubeconfig=self.kubeconfig(), namespace=self._where, input=input, timeout=timeout,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr)
+
+    def read_on_node(self, node: str, argv: Sequence[str]) -> Ran | None:
+        """One of the lessons' read-only commands, by the pod that the teacher of a class prepared on the node; None where there is none."""
+        if self._steps is None:
+            from ..classroom.node_client import NodeSteps
+
+            self._steps = NodeSteps(Client(self.kubeconfig()))
+        return self._steps.run(node, argv)
 
     def close(self) -> None:
         """Removes the pods made for node steps."""
