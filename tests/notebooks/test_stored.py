@@ -140,6 +140,8 @@ def test_questions_checks_and_exercises(path):
     for place, kind in enumerate(kinds):
         if kind == "solution":
             assert code[place]["metadata"].get("jupyter", {}).get("source_hidden"), f"[{code[place]['id']}] gives the solution away"
+            # JupyterLab shows the first line of a folded cell.
+            assert source(code[place]).startswith(("#", "%%")), f"[{code[place]['id']}] shows its solution although it is folded"
             later = next(cell for cell, k in zip(code[place + 1 :], kinds[place + 1 :], strict=True) if k != "solution")
             assert calls(later, "check"), f"no check follows the solution [{code[place]['id']}]"
 
