@@ -133,7 +133,7 @@ class Description:
         signed = "itself (self-signed)" if self.self_signed else self.issuer
         rows = [
             ("for", self.subject or "(empty)"),
-            ("names", ", ".join(names) or "none: no client of today finds a name to compare"),
+            ("names", ", ".join(names) or "none: most clients of today find no name to compare"),
             ("signed by", signed),
             ("valid", f"{self.not_before:%Y-%m-%d %H:%M} to {self.not_after:%Y-%m-%d %H:%M} UTC: {self.state()}"),
             ("key", self.key),

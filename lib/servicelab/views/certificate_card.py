@@ -66,7 +66,7 @@ def draw(card: Description, where: str, asked: str = "", at: datetime.datetime |
         )
         x += wide + 8
     if not names:
-        shapes.append(text(130, y, "none: no client of today finds a name to compare", "bad"))
+        shapes.append(text(130, y, "none: most clients of today find no name to compare", "bad"))
     if asked:
         y += 32
         good = card.covers(asked)
