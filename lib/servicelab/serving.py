@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "notebooks/00-start-here.ipynb"
 START_SECONDS = 120
+SETTINGS = Path(__file__).with_name("jupyter")
+"""JupyterLab's defaults for the lessons, in its ``labconfig``: no question about news that hides what a learner reads, whole names of
+lessons in the file list, long code lines wrapped. What people set themselves goes before them."""
 
 
 def serve(cluster: Cluster, *, port: int | None = None, browser: bool = True, keep: bool = False) -> int:
@@ -128,6 +131,7 @@ def start_jupyter(
         "JUPYTER_TOKEN": token,  # in the environment and not on the command line, which every user of this machine can read
         "SERVICELAB_CLUSTER": f"context:{cluster.name}" if cluster.kind == "context" else cluster.kind,
         "SERVICELAB_NAME": os.environ.get("SERVICELAB_NAME") or (cluster.name if cluster.kind in ("kind", "pocket") else "servicelab"),
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(p for p in (os.environ.get("JUPYTER_CONFIG_PATH", ""), str(SETTINGS)) if p),
         "PYTHONPATH": os.pathsep.join(p for p in (str(ROOT / "lib"), os.environ.get("PYTHONPATH", "")) if p),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     }

@@ -211,18 +211,17 @@ class Page:
 
     def assert_drawn(self) -> None:
         """Every widget is on the page, and no script failed."""
-        self._settle("lesson.undrawn()")
-        assert self.errors == []
-
-    def assert_fits(self) -> None:
-        """No text is cut off."""
-        assert self.page.evaluate("lesson.cutOff()") == []
-
-    def _settle(self, problems: str) -> None:
         deadline = time.monotonic() + PAGE_SECONDS
-        while found := self.page.evaluate(problems):
-            assert time.monotonic() < deadline, found
+        while undrawn := self.page.evaluate("lesson.undrawn()"):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.notebook}: " + "\n".join(undrawn))
             self.page.wait_for_timeout(100)  # the page goes on meanwhile; there is no one event for "everything is drawn"
+        if self.errors:
+            raise AssertionError(f"{self.notebook}: scripts of the page failed: {self.errors}")
+
+    def cut_off(self) -> list[str]:
+        """Text that can't be read whole at this width of the window: the cell, and what is wrong with it."""
+        return self.page.evaluate("lesson.cutOff()")
 
     def theme(self, name: str) -> None:
         """Wears JupyterLab's theme of this name."""

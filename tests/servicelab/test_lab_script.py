@@ -226,3 +226,26 @@ def test_an_environment_that_is_not_the_labs_is_left_alone(checkout, tmp_path):
     assert run.returncode == 1
     assert "is left alone" in run.stderr
     assert (theirs / "bin" / "tool").read_text() == "mine\n"
+
+
+def test_chromium_is_installed_for_tests_in_a_browser_and_only_for_them(checkout):
+    checkout.programs.pretend("id", "echo 0")
+    chromium = checkout.programs.folder / "chromium"
+    checkout.programs.pretend("apt-get", f'echo "apt-get-$1 $*" >> {checkout.log}; touch {chromium}; chmod +x {chromium}')
+    assert checkout.run("test", "tests").returncode == 5
+    assert "apt-get-install" not in checkout.done
+    done = checkout.run("test", "--browser", "-k", "x")
+    assert done.stdout.startswith("servicelab[test --browser -k x]")
+    assert "the tests in a real browser need Chromium: installing chromium" in done.stderr
+    assert checkout.done.count("apt-get-install") == 1
+    checkout.run("test", "--browser")
+    assert checkout.done.count("apt-get-install") == 1
+
+
+def test_without_chromium_and_the_right_to_install_it_the_other_tests_run(checkout):
+    checkout.programs.pretend("id", "echo 1000")
+    checkout.programs.pretend("apt-get", "exit 1")
+    done = checkout.run("test", "--browser")
+    assert done.returncode == 5
+    assert "    sudo apt-get install -y --no-install-recommends chromium\n" in done.stderr
+    assert "NOT TESTED in a real browser" in done.stderr
