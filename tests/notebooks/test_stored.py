@@ -17,8 +17,8 @@ from servicelab.checks import check
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = executing.find()
 TEACHING = [path for path in NOTEBOOKS if not path.name.startswith("07")]
-LINE_OF_SHELL = re.compile(r"^(\s*)[!%].*$", re.MULTILINE)
-OUTPUT_OF_SHELL = re.compile(r"^(\s*\w+ = )!.*$", re.MULTILINE)
+LINE_OF_SHELL = re.compile(r"^(\s*)[!%](?:.*\\\n)*.*$", re.MULTILINE)  # a backslash at its end continues it
+OUTPUT_OF_SHELL = re.compile(r"^(\s*\w+ = )!(?:.*\\\n)*.*$", re.MULTILINE)
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_lesson = pytest.mark.parametrize("path", TEACHING, ids=lambda path: path.stem)
