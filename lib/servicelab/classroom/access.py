@@ -16,6 +16,7 @@ import yaml
 from ..client import Client
 from ..errors import LabError
 from ..state import state_dir, write_private
+from .group import current
 from .members import ACCOUNT
 from .names import Student
 
@@ -29,7 +30,7 @@ def folder(cluster: Any, out: Path | None) -> Path:
     Raises:
         LabError: it can't be made.
     """
-    name = "".join(letter if letter.isalnum() else "-" for letter in f"{cluster.kind}-{cluster.name}".lower())
+    name = "".join(letter if letter.isalnum() else "-" for letter in f"{cluster.kind}-{cluster.name}-{current().name}".lower())
     path = out.expanduser().absolute() if out else state_dir() / "classes" / name
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -114,9 +115,9 @@ def write(file: Path, student: Student, entry: dict[str, Any], token: str) -> Pa
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "clusters": [{"name": "servicelab-class", "cluster": entry}],
+        "clusters": [{"name": "class", "cluster": entry}],
         "users": [{"name": name, "user": {"token": token}}],
-        "contexts": [{"name": name, "context": {"cluster": "servicelab-class", "user": name, "namespace": name}}],
+        "contexts": [{"name": name, "context": {"cluster": "class", "user": name, "namespace": name}}],
     }
     return write_private(file, yaml.safe_dump(config, sort_keys=False))
 
@@ -133,8 +134,9 @@ def refusal(kubeconfig: Path) -> str | None:
         why = f"its token expired on {when}"
     else:
         why = "its token is not valid any more: the teacher has renewed or deleted this account, or the cluster was made anew"
+    namespace = said["kubernetes.io"].get("namespace", "")
     return (
         f"The cluster no longer accepts your kubeconfig: {why}. Ask your teacher for a new one "
-        f"(servicelab class renew {said['kubernetes.io'].get('namespace', '').removeprefix('student-') or 'STUDENT'}); "
+        f"(servicelab class renew {namespace.partition('student-')[2] or 'STUDENT'}); "
         "what you have made in the cluster is still there."
     )

@@ -168,10 +168,10 @@ class Board:
         self._stop.set()
 
     def _follow(self, kind: str, stop: threading.Event) -> None:
-        from .roster import STUDENTS, student_of
+        from .roster import selector, student_of
 
         try:
-            for event, obj in self._client.watch(kind, None, selector=SELECTOR if kind == "configmaps" else STUDENTS, stop=stop):
+            for event, obj in self._client.watch(kind, None, selector=SELECTOR if kind == "configmaps" else selector(), stop=stop):
                 with self._lock:
                     if kind == "configmaps":
                         if obj["metadata"]["name"] != CONFIG_MAP:
@@ -203,30 +203,27 @@ class Board:
 
 
 def table(rows: list[Row], *, hide: bool = False):
-    """The board as a rich Table: one line for each student, one sign for each check."""
-    from rich.table import Table
+    """The board as rich text: a line for each student with one sign for each check, and below it who is stuck on what."""
     from rich.text import Text
 
     signs = {"passed": ("●", "green"), "failing": ("✗", "bold red"), "untried": ("·", "dim")}
     checks = columns()
     lessons = list(dict.fromkeys(column.lesson for column in checks))
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("student", no_wrap=True)
-    for lesson in lessons:
-        made.add_column(lesson, no_wrap=True)
-    for heading in ("passed", "at", "stuck"):
-        made.add_column(heading, no_wrap=heading != "stuck")
+    width = min(24, max([7, *(len(shown_name(row, hide)) for row in rows)]))
+    heading = " ".join(lesson.ljust(sum(column.lesson == lesson for column in checks)) for lesson in lessons)
+    lines = [Text(f"{'student':<{width}} {heading} passed", "bold")]
     for row in rows:
-        line: list[Any] = [Text(shown_name(row, hide))]
-        for lesson in lessons:
-            text = Text()
-            for column, cell in zip(checks, row.cells, strict=True):
-                if column.lesson == lesson:
-                    text.append(*signs[cell.state])
-            line.append(text)
-        stuck = Text(f"{row.stuck_minutes} min on “{row.stuck.title}”: {row.hint}", "red") if row.stuck else Text("")
-        made.add_row(*line, f"{row.passed}/{len(checks)}", row.lesson or "–", stuck)
-    return made
+        line = Text(f"{shown_name(row, hide)[:width]:<{width}}")
+        last = None
+        for column, cell in zip(checks, row.cells, strict=True):
+            line.append("" if column.lesson == last else " ")
+            line.append(*signs[cell.state])
+            last = column.lesson
+        lines.append(line.append(f" {row.passed:>2}/{len(checks)}"))
+    for row in sorted((row for row in rows if row.stuck), key=lambda row: -row.stuck_minutes):
+        words = f"{shown_name(row, hide)}: {row.stuck_minutes} min on {row.stuck.key} “{row.stuck.title}”: {row.hint}"
+        lines.append(Text(words, "red"))
+    return Text("\n").join(lines)
 
 
 def summary(rows: list[Row]) -> str:

@@ -15,7 +15,7 @@ from . import access
 
 HOW = (
     "On a student's machine: save the file, then\n"
-    "    KUBECONFIG=NAME.kubeconfig SERVICELAB_CLUSTER=context:student-NAME ./lab"
+    "    KUBECONFIG=NAME.kubeconfig SERVICELAB_CLUSTER=context:CONTEXT ./lab      (CONTEXT is the name of their namespace)"
 )
 
 
@@ -169,7 +169,7 @@ def _board(args: argparse.Namespace) -> int:
         board.watch(live, hide=args.hide_names)
     else:
         rows = live.rows()
-        Console().print(board.table(rows, hide=args.hide_names))
+        Console().print(board.table(rows, hide=args.hide_names), soft_wrap=True)
         print(board.summary(rows))
     client.close()
     return 0

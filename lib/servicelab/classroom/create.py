@@ -13,7 +13,8 @@ from ..client import ApiError, Client
 from ..errors import ClusterError, LabError, NotAllowed
 from . import access, node_steps, policy
 from .api import apply, has_rbac, path_of, refused, version_of
-from .members import CLASS_NAMESPACE, objects_of, shared_objects
+from .group import current
+from .members import objects_of, shared_objects
 from .names import Student
 from .roster import ours
 
@@ -119,7 +120,7 @@ def create(
         step("asking the cluster what it can do, and what you may")
         refuse_unfit(cluster, client)
         where = access.folder(cluster, out)
-        spaces = [CLASS_NAMESPACE, *(student.namespace for student in students)]
+        spaces = [current().space, *(student.namespace for student in students)]
         step("looking for namespaces that are not the class's")
         _free_of_others(client, spaces, step)
         step("making what all students share")
@@ -252,8 +253,8 @@ def _rules_hold(client: Client, namespace: str) -> None:
                 raise
         time.sleep(0.3)
     raise ClusterError(
-        "The cluster still lets privileged pods into the students' namespaces, though the policies servicelab-class-* are there. "
-        "Don't hand out the kubeconfigs; see kubectl describe validatingadmissionpolicy servicelab-class-pods."
+        "The cluster still lets privileged pods into the students' namespaces, though the class's policies are there. "
+        "Don't hand out the kubeconfigs; see kubectl describe validatingadmissionpolicies."
     )
 
 

@@ -11,7 +11,7 @@ from . import access
 from .api import delete as delete_path
 from .api import listing
 from .create import refuse_pocket, wait_gone
-from .members import CLASS_NAMESPACE, SELECTOR
+from .group import current
 from .roster import namespaces, ours, student_of
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -29,7 +29,7 @@ SHARED = (
 
 def found(client: Client) -> list[dict[str, Any]]:
     """The class's namespaces: the students', and the teacher's own."""
-    own = [one for one in listing(client, "/api/v1/namespaces", SELECTOR) if one["metadata"]["name"] == CLASS_NAMESPACE]
+    own = [one for one in listing(client, "/api/v1/namespaces", current().selector) if one["metadata"]["name"] == current().space]
     return namespaces(client) + own
 
 
@@ -71,7 +71,7 @@ def delete(
         wait_gone(client, names, done)
         step("deleting what the students shared")
         for path in SHARED:
-            for obj in listing(client, path, SELECTOR):
+            for obj in listing(client, path, current().selector):
                 delete_path(client, f"{path}/{obj['metadata']['name']}", uid=obj["metadata"]["uid"])
         return names
     finally:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .group import current
 from .names import Student
 
-CLASS_NAMESPACE = "servicelab-class"
-CLASS_LABEL = "servicelab.io/class"
-CLASS = "class"
 NAME = "servicelab.io/student-name"
 ACCOUNT = "student"
-LABELS = {"app.kubernetes.io/managed-by": "servicelab", CLASS_LABEL: CLASS}
-SELECTOR = f"{CLASS_LABEL}={CLASS}"
 QUOTA, LIMITS = "servicelab-class", "servicelab-class"
 
 # Lesson 01 has the most pods at once: 3 of host-port, 6 servers, a client, and as many again that are being replaced.
@@ -33,7 +29,7 @@ WRITE = [*READ, "create", "update", "patch", "delete", "deletecollection"]
 
 
 def _object(version: str, kind: str, name: str, namespace: str | None = None, **rest: Any) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": name, "labels": dict(LABELS)}
+    metadata: dict[str, Any] = {"name": name, "labels": current().labels}
     if namespace:
         metadata["namespace"] = namespace
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
@@ -68,7 +64,7 @@ SYSTEM_RULES = _rules(("", ["services", "endpoints", "pods"], READ), ("discovery
 
 def objects_of(student: Student) -> list[dict[str, Any]]:
     """All objects of one student, in the order in which they must be made."""
-    space = student.namespace
+    group, space = current(), student.namespace
     namespace = _object("v1", "Namespace", space)
     namespace["metadata"]["annotations"] = {NAME: student.name}
     namespace["metadata"]["labels"]["servicelab.io/for"] = "student"  # the class's policies are bound to these namespaces
@@ -96,9 +92,9 @@ def objects_of(student: Student) -> list[dict[str, Any]]:
         _object("v1", "ServiceAccount", ACCOUNT, space, automountServiceAccountToken=False),
         _object("rbac.authorization.k8s.io/v1", "Role", "servicelab-student", space, rules=STUDENT_RULES),
         binding("RoleBinding", "servicelab-student", space, "Role", "servicelab-student"),
-        binding("ClusterRoleBinding", f"servicelab-{space}", None, "ClusterRole", "servicelab-class-student"),
-        binding("RoleBinding", f"servicelab-{space}", "kube-system", "Role", "servicelab-class-student"),
-        binding("RoleBinding", f"servicelab-{space}", CLASS_NAMESPACE, "Role", "servicelab-class-student"),
+        binding("ClusterRoleBinding", f"servicelab-{space}", None, "ClusterRole", group.role),
+        binding("RoleBinding", f"servicelab-{space}", "kube-system", "Role", group.role),
+        binding("RoleBinding", f"servicelab-{space}", group.space, "Role", group.role),
     ]
 
 
@@ -109,12 +105,13 @@ def shared_objects(node_pods: list[str] | None = None, port: int = 0) -> list[di
         node_pods: names of the pods for node steps; None or empty where there are none.
         port: the port at which these pods answer.
     """
+    group = current()
     rules = _rules(("", ["pods/proxy"], ["get"])) if node_pods else []
     for rule in rules:
         rule["resourceNames"] = [f"{name}:{port}" for name in node_pods or ()]
     return [
-        _object("v1", "Namespace", CLASS_NAMESPACE),
-        _object("rbac.authorization.k8s.io/v1", "ClusterRole", "servicelab-class-student", rules=NODE_RULES),
-        _object("rbac.authorization.k8s.io/v1", "Role", "servicelab-class-student", "kube-system", rules=SYSTEM_RULES),
-        _object("rbac.authorization.k8s.io/v1", "Role", "servicelab-class-student", CLASS_NAMESPACE, rules=rules),
+        _object("v1", "Namespace", group.space),
+        _object("rbac.authorization.k8s.io/v1", "ClusterRole", group.role, rules=NODE_RULES),
+        _object("rbac.authorization.k8s.io/v1", "Role", group.role, "kube-system", rules=SYSTEM_RULES),
+        _object("rbac.authorization.k8s.io/v1", "Role", group.role, group.space, rules=rules),
     ]

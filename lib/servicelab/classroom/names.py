@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import LabError
+from .group import current
 
-PREFIX = "student-"
-"""Of every student's namespace: no student is called into `default` or `kube-system`."""
 MOST = 200
 """Students in one class. A cluster of three ordinary nodes holds fewer; docs/teaching.md has the arithmetic."""
-LONGEST = 63 - len(PREFIX)
+LONGEST = 63 - len("-student-") - 16  # beside a class's name
 
 _LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
 _ALIAS = re.compile(r"\s*([A-Za-z0-9][-A-Za-z0-9]*)\s*:\s+(\S.*)")
@@ -35,7 +34,7 @@ class Student:
     @property
     def namespace(self) -> str:
         """The student's namespace."""
-        return PREFIX + self.key
+        return current().prefix + self.key
 
 
 def cleaned(name: str) -> str:

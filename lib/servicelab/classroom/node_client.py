@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from ..client import Client
 from ..clusters import Ran
 from ..errors import LabError, NotAllowed, NotFound
-from .members import CLASS_NAMESPACE
-from .node_steps import PORT, pod_name
+from .group import of_namespace
+from .node_steps import pod_name
 
 FRESH_SECONDS = 10.0
 
@@ -25,10 +25,11 @@ class NodeSteps:
 
     Args:
         client: the student's connection.
+        namespace: the student's namespace: which class it is.
     """
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, namespace: str) -> None:
+        self._client, self._class = client, of_namespace(namespace)
         self._there: bool | None = None
 
     def run(self, node: str, argv: Sequence[str]) -> Ran | None:
@@ -56,7 +57,7 @@ class NodeSteps:
         return ran
 
     def _get(self, node: str, what: str, **params: str):
-        path = f"/api/v1/namespaces/{CLASS_NAMESPACE}/pods/{pod_name(node)}:{PORT}/proxy/{what}"
+        path = f"/api/v1/namespaces/{self._class.space}/pods/{pod_name(node)}:{self._class.port}/proxy/{what}"
         return self._client.raw(path, params)
 
     def _answer(self, node: str, words: list[str]) -> Ran | None:

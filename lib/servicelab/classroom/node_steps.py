@@ -24,12 +24,10 @@ from ..client import Client
 from ..errors import ClusterError, LabError, NotFound
 from ..settings import wait_timeout
 from .api import apply, delete, listing
-from .members import CLASS_NAMESPACE, LABELS, SELECTOR
+from .group import current
 
-PORT = 18081
 IMAGE = "nginx:1.29-alpine"  # the lessons' own: every node has it
 CONFIG = "node-steps"
-WANTED = f"{SELECTOR},servicelab.io/for=node-steps"
 
 _WRITER = """
 while :; do
@@ -98,11 +96,11 @@ def pod_name(node: str) -> str:
 
 def present(client: Client) -> tuple[list[str], int]:
     """The names of the pods that are there, and their port."""
-    return [pod["metadata"]["name"] for pod in _pods(client)], PORT
+    return [pod["metadata"]["name"] for pod in _pods(client)], current().port
 
 
 def _pods(client: Client) -> list[dict[str, Any]]:
-    return listing(client, f"/api/v1/namespaces/{CLASS_NAMESPACE}/pods", WANTED)
+    return listing(client, f"/api/v1/namespaces/{current().space}/pods", f"{current().selector},servicelab.io/for=node-steps")
 
 
 def networks(client: Client) -> tuple[list[str], str]:
@@ -127,11 +125,11 @@ def networks(client: Client) -> tuple[list[str], str]:
 def objects(client: Client, nodes: list[str], image: str = IMAGE) -> list[dict[str, Any]]:
     """The ConfigMap and one pod for each node."""
     cidrs, api = networks(client)
-    nginx = _NGINX.format(networks="\n".join(f"    {cidr} 1;" for cidr in cidrs), api=api, port=PORT)
+    nginx = _NGINX.format(networks="\n".join(f"    {cidr} 1;" for cidr in cidrs), api=api, port=current().port)
     config = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": CONFIG, "namespace": CLASS_NAMESPACE, "labels": dict(LABELS)},
+        "metadata": {"name": CONFIG, "namespace": current().space, "labels": current().labels},
         "data": {"nginx.conf": nginx, "ask.conf": _ASK},
     }
     return [config, *(_pod(node, image) for node in nodes)]
@@ -158,8 +156,8 @@ def _pod(node: str, image: str) -> dict[str, Any]:
         "name": "answers",
         "image": image,
         "command": ["nginx", "-c", "/config/nginx.conf", "-g", "daemon off;"],
-        "ports": [{"containerPort": PORT}],
-        "readinessProbe": {"httpGet": {"path": "/addr", "port": PORT}, "periodSeconds": 2},
+        "ports": [{"containerPort": current().port}],
+        "readinessProbe": {"httpGet": {"path": "/addr", "port": current().port}, "periodSeconds": 2},
         "resources": few,
         "securityContext": {
             "runAsUser": 65534,
@@ -173,7 +171,7 @@ def _pod(node: str, image: str) -> dict[str, Any]:
             {"name": "shown", "mountPath": "/shown", "readOnly": True},
         ],
     }
-    metadata = {"name": pod_name(node), "namespace": CLASS_NAMESPACE, "labels": {**LABELS, "servicelab.io/for": "node-steps"}}
+    metadata = {"name": pod_name(node), "namespace": current().space, "labels": {**current().labels, "servicelab.io/for": "node-steps"}}
     spec = {
         "nodeName": node,
         "hostNetwork": True,
@@ -200,7 +198,7 @@ def make(client: Client, step: Callable[[str], None] = lambda text: None) -> Non
     step("preparing a pod for node steps on each node")
     nodes = [node["metadata"]["name"] for node in client.list("nodes")]
     for gone in [pod for pod in _pods(client) if pod.get("status", {}).get("phase") in ("Failed", "Succeeded")]:
-        delete(client, f"/api/v1/namespaces/{CLASS_NAMESPACE}/pods/{gone['metadata']['name']}")
+        delete(client, f"/api/v1/namespaces/{current().space}/pods/{gone['metadata']['name']}")
     for obj in objects(client, nodes):
         apply(client, obj)
     deadline = time.monotonic() + wait_timeout()
@@ -215,7 +213,7 @@ def make(client: Client, step: Callable[[str], None] = lambda text: None) -> Non
             ]
             raise ClusterError(
                 f"The pods for node steps did not become ready ({'; '.join(why) or 'not started'}). "
-                f"kubectl describe pods -n {CLASS_NAMESPACE} tells more; without --node-steps the class works, too."
+                f"kubectl describe pods -n {current().space} tells more; without --node-steps the class works, too."
             )
         time.sleep(0.5)
 
@@ -227,8 +225,8 @@ def _ready(pod: dict[str, Any]) -> bool:
 def remove(client: Client) -> None:
     """Removes the pods and their configuration."""
     for pod in _pods(client):
-        delete(client, f"/api/v1/namespaces/{CLASS_NAMESPACE}/pods/{pod['metadata']['name']}")
+        delete(client, f"/api/v1/namespaces/{current().space}/pods/{pod['metadata']['name']}")
     try:
-        delete(client, f"/api/v1/namespaces/{CLASS_NAMESPACE}/configmaps/{CONFIG}")
+        delete(client, f"/api/v1/namespaces/{current().space}/configmaps/{CONFIG}")
     except NotFound:
         return

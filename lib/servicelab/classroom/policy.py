@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .members import CLASS, CLASS_LABEL, LABELS
+from .group import current
 
 LESSON_HOST_PORT = 8081
 OLDEST = (1, 30)
@@ -80,13 +80,13 @@ SECRET_RULES: tuple[tuple[str, str], ...] = (
 
 def policies() -> list[dict[str, Any]]:
     """The policies and their bindings to the namespaces of the class."""
-    made = []
+    made, group = [], current()
     for plural, rules, variables in (
         ("pods", POD_RULES, [{"name": "all", "expression": _ALL}]),
         ("services", SERVICE_RULES, []),
         ("secrets", SECRET_RULES, []),
     ):
-        name = f"servicelab-class-{plural}"
+        name = f"{group.space}-{plural}"
         match = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": [plural]}
         spec: dict[str, Any] = {
             "failurePolicy": "Fail",
@@ -98,9 +98,9 @@ def policies() -> list[dict[str, Any]]:
         binding = {
             "policyName": name,
             "validationActions": ["Deny"],
-            "matchResources": {"namespaceSelector": {"matchLabels": {CLASS_LABEL: CLASS, "servicelab.io/for": "student"}}},
+            "matchResources": {"namespaceSelector": {"matchLabels": {**group.labels, "servicelab.io/for": "student"}}},
         }
         version = "admissionregistration.k8s.io/v1"
         for kind, body in (("ValidatingAdmissionPolicy", spec), ("ValidatingAdmissionPolicyBinding", binding)):
-            made.append({"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": dict(LABELS)}, "spec": body})
+            made.append({"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": group.labels}, "spec": body})
     return made

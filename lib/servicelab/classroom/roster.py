@@ -7,27 +7,31 @@ from typing import Any
 from ..client import Client
 from ..errors import LabError
 from .api import listing
-from .members import CLASS, CLASS_LABEL, NAME, SELECTOR
-from .names import PREFIX, Student
+from .group import LABEL, current
+from .members import NAME
+from .names import Student
 
-STUDENTS = f"{SELECTOR},servicelab.io/for=student"
+
+def selector() -> str:
+    """The label selector of the students' namespaces."""
+    return f"{current().selector},servicelab.io/for=student"
 
 
 def ours(namespace: dict[str, Any]) -> bool:
     """Whether the class made this namespace."""
-    return (namespace["metadata"].get("labels") or {}).get(CLASS_LABEL) == CLASS
+    return (namespace["metadata"].get("labels") or {}).get(LABEL) == current().name
 
 
 def student_of(namespace: dict[str, Any]) -> Student:
     """The student to whom a namespace belongs."""
     meta = namespace["metadata"]
-    key = meta["name"].removeprefix(PREFIX)
+    key = meta["name"].removeprefix(current().prefix)
     return Student(key, (meta.get("annotations") or {}).get(NAME) or key)
 
 
 def namespaces(client: Client) -> list[dict[str, Any]]:
     """The students' namespaces, by name."""
-    return sorted(listing(client, "/api/v1/namespaces", STUDENTS), key=lambda found: found["metadata"]["name"])
+    return sorted(listing(client, "/api/v1/namespaces", selector()), key=lambda found: found["metadata"]["name"])
 
 
 def students(client: Client) -> list[Student]:
@@ -46,7 +50,7 @@ def one(client: Client, word: str) -> Student:
     from .names import cleaned
 
     every = students(client)
-    wanted = {word, word.removeprefix(PREFIX), cleaned(word).removeprefix(PREFIX)}
+    wanted = {word, word.removeprefix(current().prefix), cleaned(word).removeprefix(current().prefix)}
     found = [student for student in every if student.key in wanted or student.name == word]
     if len(found) == 1:
         return found[0]
