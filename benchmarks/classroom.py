@@ -89,6 +89,7 @@ def run(students, files, folder: Path, args, client: Client):
             "SERVICELAB_WAIT": "900",
             "SERVICELAB_PATIENCE": "300",
             "SERVICELAB_RESET_WAIT": "900",
+            "SERVICELAB_CELL_WAIT": "1800",
         }
         command = [sys.executable, "-m", "servicelab", "smoke", "--only", args.only, "--timeout", str(args.timeout)]
         command += ["--cluster", f"context:{student.namespace}", "--junit", str(folder / f"{student.key}.xml")]
@@ -161,8 +162,8 @@ def report(args, runs, lessons, peak, create_seconds: float, delete_seconds: flo
     machine = f"{os.cpu_count()} CPUs, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB, {platform.machine()}"
     failed = sum(bool(code) for code, _ in runs.values())
     lines = [
-        f"{args.students} students at once, lessons {args.only}, {args.cluster} cluster on {machine}, {datetime.now(timezone.utc):%Y-%m-%d}",
-        f"(load of the machine at the end: {os.getloadavg()[1]:.0f}):",
+        f"{args.students} students at once, lessons {args.only}, {args.cluster} cluster on {machine},",
+        f"{datetime.now(timezone.utc):%Y-%m-%d} (load of the machine at the end: {os.getloadavg()[1]:.0f}):",
         "",
         "| what | result |",
         "|---|---|",

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import settings
 from .errors import LabError
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-CELL_TIMEOUT = 300
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -128,7 +128,7 @@ def execute(
         "notebook": str(notebook),
         "out": str(out),
         "parameters": {name: value for name, value in (parameters or {}).items() if name in known},
-        "cell_timeout": CELL_TIMEOUT,
+        "cell_timeout": settings.cell_timeout(),
     }
     library = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH", "")]))

@@ -25,6 +25,11 @@ def reset_timeout() -> float:
     return _seconds("SERVICELAB_RESET_WAIT", 300.0)
 
 
+def cell_timeout() -> int:
+    """Seconds that one cell of a lesson may take in a headless run: 300."""
+    return int(_seconds("SERVICELAB_CELL_WAIT", 300.0))
+
+
 def run_timeout() -> float:
     """Seconds that one command in a pod or on a node may take when not told: 30 with a person, 60 headless."""
     return 60.0 if headless() else 30.0

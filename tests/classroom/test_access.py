@@ -35,8 +35,6 @@ def test_a_kubeconfig_is_private_and_in_the_namespace(written):
     config = yaml.safe_load(file.read_text())
     wanted = {"cluster": "class", "user": "student-ada", "namespace": "student-ada"}
     assert config["contexts"] == [{"name": "student-ada", "context": wanted}]
-        {"name": "student-ada", "context": {"cluster": "class", "user": "student-ada", "namespace": "student-ada"}}
-    ]
 
 
 @pytest.mark.parametrize(
