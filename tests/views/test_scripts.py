@@ -14,6 +14,7 @@ from servicelab.quizzes import Answer, Quiz
 from servicelab.quizzes.widget import QuizWidget
 from servicelab.views import packet_path, topology
 from servicelab.views.base import View
+from servicelab.views.class_board import ClassBoard
 from servicelab.views.drawing import Colours
 from servicelab.views.packet_path import PacketPath
 from servicelab.views.who_answered import WhoAnswered
@@ -203,5 +204,40 @@ def test_a_quiz_is_answered_with_the_keyboard_alone(mount):
     assert page.locator("[role=radio][aria-checked=true]").count() == 1
     page.evaluate("model.set('notice', 'Your answer was not kept: why')")
     assert page.is_visible(".sl-notice")
+    page.evaluate("unmount()")
+    assert page.evaluate("listening()") == 0
+
+
+def board_row(key, number, *states, **rest):
+    stuck = {"stuck": "", "stuckOn": "", "stuckMinutes": 0, "hint": "", "idle": 0, "lesson": "01", "passed": states.count("passed")}
+    cells = [[state, 2, 7, "look" if state == "failing" else ""] for state in states]
+    return {"key": key, "name": f"<b>{key}</b>", "number": number, "cells": cells, **stuck, **rest}
+
+
+def test_the_teachers_board_keeps_rows_hides_names_and_asks_before_it_resets(mount):
+    checks = [{"key": f"0{n}.x", "lesson": f"0{n}", "title": f"x{n} holds"} for n in (1, 2)]
+    stuck = {"stuck": "02.x", "stuckOn": "x2 holds", "stuckMinutes": 7, "hint": "hint 2: <look>"}
+    rows = [board_row("ada", 1, "passed", "failing", **stuck), board_row("bob", 2, "untried", "untried")]
+    page = mount(ClassBoard, checks=checks, rows=rows, line="2 students", hide_names=False, resetting=[])
+    page.evaluate("() => { window.sent = []; model.send = (message) => sent.push(message); }")
+    assert page.inner_text("tr[data-student=ada] th") == "<b>ada</b>"
+    squares = page.query_selector_all("tr[data-student=ada] .cell")
+    assert [square.inner_text() for square in squares] == ["✓", "✗"]
+    assert squares[1].get_attribute("class").split() == ["cell", "failing", "long", "here"]
+    assert "failing for 7 min, 2 tries" in squares[1].get_attribute("aria-label")
+    assert page.inner_text("tr[data-student=ada] td.stuck") == "7 min on “x2 holds”: hint 2: <look>"
+    page.click(".bar button")
+    assert page.inner_text("tr[data-student=ada] th") == "Student 1" and "ada" not in page.inner_text("#cell")
+    button = page.query_selector("tr[data-student=bob] button")
+    button.click()
+    assert page.evaluate("sent") == [] and button.inner_text() == "really reset?"
+    page.evaluate("(rows) => model.set('rows', rows)", [rows[0], board_row("bob", 2, "passed", "untried")])
+    assert button.inner_text() == "really reset?", "news from the class must not take the question away"
+    button.click()
+    assert page.evaluate("sent") == [{"do": "reset", "student": "bob"}]
+    page.evaluate("model.set('resetting', ['bob'])")
+    assert button.inner_text() == "resetting…" and button.get_attribute("aria-disabled") == "true"
+    page.evaluate("(rows) => model.set('rows', rows)", [board_row("bob", 1, "passed", "untried")])
+    assert page.query_selector("tr[data-student=ada]") is None
     page.evaluate("unmount()")
     assert page.evaluate("listening()") == 0

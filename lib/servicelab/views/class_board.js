@@ -5,19 +5,12 @@ const SIGN = { passed: "✓", failing: "✗", untried: "" };
 const LONG_MINUTES = 5; // stuck for so long: another colour
 const SURE_MS = 4000;
 
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-}
-
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 function render({ model, el }) {
-  const root = make("div", { class: "sl-board sl-scene" });
+  const root = make("div", { class: "sl-board sl-scene", "data-lm-suppress-shortcuts": "true" });
   const hide = make("button", { type: "button" });
   const line = make("span", { class: "line", role: "status" });
   const notice = make("p", { class: "notice", role: "alert" });
@@ -25,6 +18,7 @@ function render({ model, el }) {
   const body = make("tbody");
   root.append(make("div", { class: "bar" }, line, hide), notice, make("table", {}, make("thead", {}, head), body));
   el.append(root);
+  const unfollow = followTheme(root);
 
   const known = new Map(); // student's key: their row's elements
   const nameOf = (row) => (model.get("hide_names") ? `Student ${row.number}` : row.name);
@@ -126,7 +120,10 @@ function render({ model, el }) {
   draw();
   const names = ["rows", "line", "notice", "resetting", "hide_names"];
   for (const name of names) model.on(`change:${name}`, draw);
-  return () => names.forEach((name) => model.off(`change:${name}`, draw));
+  return () => {
+    unfollow();
+    names.forEach((name) => model.off(`change:${name}`, draw));
+  };
 }
 
 export default { render };

@@ -14,6 +14,7 @@ import traitlets
 from servicelab import settings
 from servicelab.classroom.board import Board, Row, columns, shown_name, summary
 from servicelab.errors import LabError
+from servicelab.views.base import script
 from servicelab.views.theme import STYLE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ClassBoard(anywidget.AnyWidget):
         resetting: short names of the students whose lesson is just being reset.
     """
 
-    _esm = HERE / "class_board.js"
+    _esm = script("class_board.js")
     _css = (HERE / "class_board.css").read_text(encoding="utf-8") + STYLE
 
     checks = traitlets.List(traitlets.Dict()).tag(sync=True)
