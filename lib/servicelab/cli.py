@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import clusters
+from . import bundle, clusters
 from .errors import ClusterError, LabError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(words)
     args.rest = rest
     try:
+        bundle.keep_programs_on_path()
         return args.run(args) or 0
     except LabError as error:
         print(f"servicelab: {error}", file=sys.stderr)
@@ -82,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("up", _up, "start a cluster and leave it running")
     sub.add_argument("--image", help="kind: the node image, default kindest/node:v1.34.4")
     sub.add_argument("--config", type=Path, help="kind: another configuration than kind-config.yaml")
+    sub.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="kind: take the images from a file of `servicelab bundle`; default $SERVICELAB_BUNDLE"
+    )
     sub = add("down", _down, "stop the cluster; what is in it is kept for the next up")
     sub.add_argument("--delete", action="store_true", help="and forget everything that is in it")
     add("status", _status, "what is running")
@@ -160,7 +164,15 @@ def steps(first: str) -> Iterator[Callable[[str], None]]:
 
 
 def start(cluster: clusters.Cluster, **options: object) -> bool:
-    """Starts a cluster, showing the steps. Whether it had to be started."""
+    """Starts a cluster, showing the steps. Whether it had to be started.
+
+    A kind cluster takes its images from the bundle that the option `bundle` or `$SERVICELAB_BUNDLE` names.
+    """
+    file = bundle.given(options.pop("bundle", None)) if cluster.kind == "kind" else None  # type: ignore[arg-type]
+    if file is not None:
+        from .bundle import use
+
+        return use.start(cluster, file, steps, **options)
     if cluster.status().running:
         return False
     with steps(f"starting the {cluster.kind} cluster {cluster.name}") as progress:
@@ -173,10 +185,10 @@ def start(cluster: clusters.Cluster, **options: object) -> bool:
 
 def _up(args: argparse.Namespace) -> int:
     cluster = chosen(args)
-    for option in ("image", "config"):
+    for option in ("image", "config", "bundle"):
         if getattr(args, option) and cluster.kind != "kind":
             raise LabError(f"--{option} is for kind clusters, and this is a {cluster.kind} cluster. Add --cluster kind.")
-    new = start(cluster, image=args.image, config=args.config)
+    new = start(cluster, image=args.image, config=args.config, bundle=args.bundle)
     print(f"✓ {cluster.kind} cluster {cluster.name} is up{'' if new else ' already'}: {cluster.status().detail}")
     print(f"  kubectl: export KUBECONFIG={cluster.kubeconfig()}   or   servicelab shell")
     return 0

@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         "SERVICELAB_CLUSTER": f"context:{cluster.name}" if cluster.kind == "context" else cluster.kind,
         "SERVICELAB_NAME": os.environ.get("SERVICELAB_NAME") or "servicelab",
     }
+    if cluster.name == "in-cluster":
+        environment["SERVICELAB_CLUSTER"] = "in-cluster"
     with _directory(args.out) as out:
         outcomes = run_all(notebooks, out, parameters, environment, args.timeout)
         _show(outcomes, args.out)

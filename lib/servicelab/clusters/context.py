@@ -252,7 +252,19 @@ class InCluster(ContextCluster):
 
     @staticmethod
     def _own_namespace() -> str:
+        """The student's namespace, if the pod's ServiceAccount is named after one; else the pod's own.
+
+        A JupyterHub keeps its users' servers in its own namespace, each under a ServiceAccount of the name of the user's namespace
+        (deploy/jupyterhub/hub.py). The name is in the token itself (a JWT: https://kubernetes.io/docs/concepts/security/service-accounts/).
+        """
+        from ..classroom.access import claims
+        from ..classroom.names import PREFIX
+
         try:
+            token = (SERVICE_ACCOUNT / "token").read_text(encoding="utf-8").strip()
+            account = (claims(token).get("kubernetes.io") or {}).get("serviceaccount", {}).get("name", "")
+            if account.startswith(PREFIX):
+                return account
             return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ClusterError(f"This pod's ServiceAccount names no namespace ({error}); give connect(namespace=…).") from error

@@ -65,7 +65,7 @@ class KindCluster:
             return "kind is not installed (https://kind.sigs.k8s.io/docs/user/quick-start/#installation)"
         return None
 
-    def _containers(self) -> dict[str, str]:
+    def containers(self) -> dict[str, str]:
         """The node containers by name, each with its state (running, exited, …)."""
         listed = _docker("ps", "-a", "--filter", f"label=io.x-k8s.kind.cluster={self.name}", "--format", "{{.Names}} {{.State}}")
         if listed.returncode:
@@ -76,7 +76,7 @@ class KindCluster:
         """What the cluster's containers are doing."""
         if reason := self._missing():
             return Status("absent", f"kind can't be used: {reason}.")
-        containers = self._containers()
+        containers = self.containers()
         if not containers:
             return Status("absent", f"There is no kind cluster {self.name!r}; servicelab up --cluster kind makes it.")
         down = sorted(name for name, state in containers.items() if state != "running")
@@ -110,7 +110,7 @@ class KindCluster:
         self._wait_ready(progress)
 
     def _restart(self, progress: Progress) -> None:
-        containers = self._containers()
+        containers = self.containers()
         progress(f"starting the stopped nodes of {self.name}")
         # the control plane first: the workers ask it for their leases as soon as they run
         for name in sorted(containers, key=lambda n: ("control-plane" not in n, n)):
@@ -185,7 +185,7 @@ class KindCluster:
         if self._missing():
             return
         _docker("rm", "-f", self._outside_name, timeout=60)
-        names = sorted(self._containers())
+        names = sorted(self.containers())
         if names:
             progress(f"stopping the nodes of kind cluster {self.name}: {', '.join(names)}")
             done = _docker("stop", *names, timeout=120)
@@ -235,7 +235,7 @@ class KindCluster:
         return ran
 
     def _start_outside(self) -> None:
-        nodes = self._containers()
+        nodes = self.containers()
         if not nodes:
             raise ClusterError(self.status().detail)
         inspected = _docker("inspect", "--format", "{{.Config.Image}}", next(iter(nodes)))
@@ -251,7 +251,7 @@ class KindCluster:
 
     def node_port_address(self, node_port: int) -> str | None:
         """The host's side of ``extraPortMappings``; else the node's own address, where this machine reaches it (Linux)."""
-        for name in sorted(self._containers(), key=lambda n: ("control-plane" not in n, n)):
+        for name in sorted(self.containers(), key=lambda n: ("control-plane" not in n, n)):
             inspected = _docker("inspect", name)
             if inspected.returncode:
                 continue
