@@ -41,16 +41,16 @@ def lab(cluster, tmp_path_factory):
 def test_the_board_is_live_in_the_teachers_notebook(lab, open_notebook, screenshots):
     page = open_notebook("notebooks/teacher/board.ipynb")
     page.run_all()
-    row = "tr[data-student=ada]"
+    row = "tbody[data-student=ada]"
     page.page.wait_for_selector(row)
     assert page.page.inner_text(f"{row} th") == "Student 1"
     page.page.click(".sl-board .bar button")
-    page.until("() => document.querySelector('tr[data-student=ada] th').textContent === 'Ada Lovelace'")
+    page.until("() => document.querySelector('tbody[data-student=ada] th').textContent === 'Ada Lovelace'")
     lab.progress.record("check", "01.servers_run", False, "none are ready", "kubectl get pods", 1)
-    page.until("() => document.querySelector('tr[data-student=ada] td.stuck').textContent.includes('hint 1: kubectl get pods')")
+    page.until("() => document.querySelector('tbody[data-student=ada] td.stuck').textContent.includes('hint 1: kubectl get pods')")
     page.shoot_cell("board", screenshots / "class-board.png")
     lab.progress.record("check", "01.servers_run", True, "2 pods")
-    page.until("() => document.querySelectorAll('tr[data-student=ada] .cell.passed').length === 1")
+    page.until("() => document.querySelectorAll('tbody[data-student=ada] .cell.passed').length === 1")
     lab.apply("nginx-svc.yaml")
     page.page.click(f"{row} button")
     page.page.click(f"{row} button")

@@ -64,4 +64,4 @@ def test_names_can_be_hidden(hide, monkeypatch):
     shown = table([one], hide=hide).plain
     assert ("Ada" in shown) is not hide and shown_name(one, hide) in shown
     assert "·✗ ·" in shown and "6 min on 01.b “b holds”: hint 1: look [here]" in shown
-    assert summary([one]).startswith("1 students, 1 have begun, 1 stuck")
+    assert summary([one]).startswith("1 student, 1 begun, 1 stuck")

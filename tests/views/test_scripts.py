@@ -220,15 +220,15 @@ def test_the_teachers_board_keeps_rows_hides_names_and_asks_before_it_resets(mou
     rows = [board_row("ada", 1, "passed", "failing", **stuck), board_row("bob", 2, "untried", "untried")]
     page = mount(ClassBoard, checks=checks, rows=rows, line="2 students", hide_names=False, resetting=[])
     page.evaluate("() => { window.sent = []; model.send = (message) => sent.push(message); }")
-    assert page.inner_text("tr[data-student=ada] th") == "<b>ada</b>"
-    squares = page.query_selector_all("tr[data-student=ada] .cell")
+    assert page.inner_text("tbody[data-student=ada] th") == "<b>ada</b>"
+    squares = page.query_selector_all("tbody[data-student=ada] .cell")
     assert [square.inner_text() for square in squares] == ["✓", "✗"]
     assert squares[1].get_attribute("class").split() == ["cell", "failing", "long", "here"]
     assert "failing for 7 min, 2 tries" in squares[1].get_attribute("aria-label")
-    assert page.inner_text("tr[data-student=ada] td.stuck") == "7 min on “x2 holds”: hint 2: <look>"
+    assert page.inner_text("tbody[data-student=ada] td.stuck") == "7 min on “x2 holds”: hint 2: <look>"
     page.click(".bar button")
-    assert page.inner_text("tr[data-student=ada] th") == "Student 1" and "ada" not in page.inner_text("#cell")
-    button = page.query_selector("tr[data-student=bob] button")
+    assert page.inner_text("tbody[data-student=ada] th") == "Student 1" and "ada" not in page.inner_text("#cell")
+    button = page.query_selector("tbody[data-student=bob] button")
     button.click()
     assert page.evaluate("sent") == [] and button.inner_text() == "really reset?"
     page.evaluate("(rows) => model.set('rows', rows)", [rows[0], board_row("bob", 2, "passed", "untried")])
@@ -238,6 +238,6 @@ def test_the_teachers_board_keeps_rows_hides_names_and_asks_before_it_resets(mou
     page.evaluate("model.set('resetting', ['bob'])")
     assert button.inner_text() == "resetting…" and button.get_attribute("aria-disabled") == "true"
     page.evaluate("(rows) => model.set('rows', rows)", [board_row("bob", 1, "passed", "untried")])
-    assert page.query_selector("tr[data-student=ada]") is None
+    assert page.query_selector("tbody[data-student=ada]") is None
     page.evaluate("unmount()")
     assert page.evaluate("listening()") == 0

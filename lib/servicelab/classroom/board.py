@@ -210,8 +210,9 @@ def table(rows: list[Row], *, hide: bool = False):
     checks = columns()
     lessons = list(dict.fromkeys(column.lesson for column in checks))
     width = min(24, max([7, *(len(shown_name(row, hide)) for row in rows)]))
+    lines = [Text("● passed  ✗ failing  · not tried", "dim")]
     heading = " ".join(lesson.ljust(sum(column.lesson == lesson for column in checks)) for lesson in lessons)
-    lines = [Text(f"{'student':<{width}} {heading} passed", "bold")]
+    lines += [Text(f"{'student':<{width}} {heading} passed", "bold")]
     for row in rows:
         line = Text(f"{shown_name(row, hide)[:width]:<{width}}")
         last = None
@@ -229,7 +230,7 @@ def table(rows: list[Row], *, hide: bool = False):
 def summary(rows: list[Row]) -> str:
     """One line: how many students, how many began, how many are stuck."""
     begun, stuck = sum(row.idle_minutes >= 0 for row in rows), sum(row.stuck is not None for row in rows)
-    return f"{len(rows)} students, {begun} have begun, {stuck} stuck; ● passed  ✗ failing  · not tried"
+    return f"{len(rows)} {'student' if len(rows) == 1 else 'students'}, {begun} begun, {stuck} stuck"
 
 
 def watch(board: Board, *, hide: bool = False) -> None:

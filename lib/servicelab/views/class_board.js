@@ -15,8 +15,8 @@ function render({ model, el }) {
   const line = make("span", { class: "line", role: "status" });
   const notice = make("p", { class: "notice", role: "alert" });
   const head = make("tr");
-  const body = make("tbody");
-  root.append(make("div", { class: "bar" }, line, hide), notice, make("table", {}, make("thead", {}, head), body));
+  const table = make("table", {}, make("thead", {}, head)); // then a tbody for each student: the squares, and where they are stuck
+  root.append(make("div", { class: "bar" }, line, hide), notice, table);
   el.append(root);
   const unfollow = followTheme(root);
 
@@ -24,7 +24,7 @@ function render({ model, el }) {
   const nameOf = (row) => (model.get("hide_names") ? `Student ${row.number}` : row.name);
 
   const drawHead = () => {
-    const cells = [make("th", { scope: "col" }, "student")];
+    const cells = ["student", "passed", ""].map((text) => make("th", { scope: "col" }, text));
     let last = null;
     let group = null;
     for (const check of model.get("checks")) {
@@ -35,7 +35,6 @@ function render({ model, el }) {
       }
       group.colSpan = Number(group.getAttribute("colspan")) + 1;
     }
-    for (const text of ["passed", "", "stuck"]) cells.push(make("th", { scope: "col" }, text));
     head.replaceChildren(...cells);
   };
 
@@ -48,7 +47,8 @@ function render({ model, el }) {
     );
     const count = make("td", { class: "count" });
     const button = make("button", { type: "button" }, "reset");
-    const stuck = make("td", { class: "stuck" });
+    const stuck = make("td", { class: "stuck", colspan: String(checks.length + 2) });
+    const why = make("tr", {}, make("td"), stuck);
     let timer = null;
     const calm = () => {
       clearTimeout(timer);
@@ -67,8 +67,8 @@ function render({ model, el }) {
       calm();
       model.send({ do: "reset", student: row.key });
     });
-    const element = make("tr", { "data-student": row.key }, who, ...boxes, count, make("td", {}, button), stuck);
-    known.set(row.key, { row, element, who, squares, count, button, stuck, asking: () => timer !== null });
+    const element = make("tbody", { "data-student": row.key }, make("tr", {}, who, count, make("td", {}, button), ...boxes), why);
+    known.set(row.key, { row, element, who, squares, count, button, stuck, why, asking: () => timer !== null });
   };
 
   const update = (row) => {
@@ -92,6 +92,7 @@ function render({ model, el }) {
     if (!parts.asking()) say(parts.button, busy ? "resetting…" : "reset");
     parts.button.setAttribute("aria-label", `reset the lesson of ${nameOf(row)}`);
     parts.button.setAttribute("aria-disabled", String(busy));
+    parts.why.hidden = !row.stuck;
     say(parts.stuck, row.stuck ? `${row.stuckMinutes} min on “${row.stuckOn}”: ${row.hint}` : "");
   };
 
@@ -103,7 +104,7 @@ function render({ model, el }) {
       if (!known.has(row.key)) addRow(row);
       update(row);
       const { element } = known.get(row.key);
-      if (body.children[place] !== element) body.insertBefore(element, body.children[place] || null);
+      if (table.tBodies[place] !== element) table.insertBefore(element, table.tBodies[place] || null);
     });
     say(line, model.get("line"));
     say(hide, model.get("hide_names") ? "show names" : "hide names");
