@@ -357,6 +357,19 @@ class Lab:
 
         return break_it(self, seed, **options)
 
+    def shop(self) -> Any:
+        """The capstone's application, as it is in the cluster now; see ``servicelab.capstone.Shop``.
+
+        Raises:
+            NotFound: there is none.
+        """
+        from .capstone import find
+
+        shop = find(self)
+        if shop is None:
+            raise NotFound(f"There is no application of the capstone in namespace {self.namespace!r}; lab.break_it() builds one.")
+        return shop
+
     def board(self) -> Any:
         """Which of the capstone's connections work by now, live, from its callers' own requests; see ``lab.view.board``."""
         return self.view.board()

@@ -6,7 +6,6 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
-from servicelab import capstone
 from servicelab.capstone.calls import Call, trouble
 from servicelab.capstone.plan import Plan, Server
 from servicelab.errors import LabError, NotFound
@@ -39,9 +38,7 @@ class Board(View):
         super().__init__(self._look())
 
     def _look(self) -> Scene:
-        shop = capstone.find(self._lab)
-        if shop is None:
-            raise NotFound(f"There is no application in namespace {self._lab.namespace!r} to show; lab.break_it() builds one.")
+        shop = self._lab.shop()
         return draw(shop.plan, shop.calls())
 
     async def _follow(self) -> None:
