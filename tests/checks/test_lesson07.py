@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 
@@ -168,6 +169,10 @@ def test_an_application_with_one_fault_has_no_other(shop):
     assert kept == {caller.name for caller in made.plan.callers if made.plan.in_the_way(caller)}, f"seed {seed}, {fault}"
 
 
+def _replace(path: str, value: str) -> str:
+    return json.dumps([{"op": "replace", "path": path, "value": value}], separators=(",", ":"))
+
+
 def test_all_six_at_once_then_wrong_turns_then_nothing_is_left(shop):
     lab = shop.lab
     shop.fails("shop_works", saying="there is no application", hint="lab.break_it()")
@@ -198,11 +203,10 @@ def test_all_six_at_once_then_wrong_turns_then_nothing_is_left(shop):
     shop.fails("names_are_known", saying=f"calls an address, {address}", hint="A Service's name stays", within=60)
     shop.run(f"-n {partner.namespace} set env deployment {partner.name} URL=http://{payment.name}.{lab.namespace}")
     shop.fails("names_are_known", saying="isn't the address of the Service", hint="URL=", within=60)
-    other = certificates.self_signed(payment.name, key_type="ec")
-    lab.kubectl("delete", "secret", payment.secret)
-    shop.kube.create(other.secret(payment.secret))
-    shop.run(f"rollout restart deployment {payment.name}")
+    shop.kube.create(certificates.self_signed(payment.name, key_type="ec").secret("another"))
+    shop.run(f"patch deployment {payment.name} --type=json -p {_replace('/spec/template/spec/volumes/1/secret/secretName', 'another')}")
     shop.fails("certificate_fits", saying="self", hint="kubectl rollout restart", within=90)
+    shop.run(f"rollout undo deployment {payment.name}", "delete secret another")
 
     # And back: the wrong value goes, the right one is where it was.
     shop.run(f'patch secret {keeper.secret} --type=json -p [{{"op":"remove","path":"/data/{objects.KEY}"}}]')
