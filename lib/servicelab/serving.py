@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -19,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 import httpx
 
 from .errors import LabError
+from .state import state_dir, write_private
 
 if TYPE_CHECKING:
     from .clusters import Cluster
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = "notebooks/00-start-here.ipynb"
 START_SECONDS = 120
+DEFAULT_WORKSPACE = "default-37a8.jupyterlab-workspace"  # JupyterLab's name for the file of the workspace that nobody named
 SETTINGS = Path(__file__).with_name("jupyter")
 """JupyterLab's defaults for the lessons, in its ``labconfig``: no question about news that hides what a learner reads, whole names of
 lessons in the file list, long code lines wrapped. What people set themselves goes before them."""
@@ -113,7 +116,15 @@ def _free_port(wanted: int | None) -> int:
 
 
 def start_jupyter(
-    cluster: Cluster, port: int, token: str, log: IO[str], *, root: Path = ROOT, first: str = FIRST, options: Iterable[str] = ()
+    cluster: Cluster,
+    port: int,
+    token: str,
+    log: IO[str],
+    *,
+    root: Path = ROOT,
+    first: str = FIRST,
+    workspaces: Path | None = None,
+    options: Iterable[str] = (),
 ) -> subprocess.Popen:
     """JupyterLab as a program, in whose notebooks ``connect()`` finds the cluster. :func:`wait_for_jupyter` waits until it answers.
 
@@ -124,8 +135,11 @@ def start_jupyter(
         log: an open file for what it says.
         root: the directory that it shows.
         first: the notebook that it opens, below ``root``.
+        workspaces: where it remembers what was open; by default the lab's own place, not that of this user's other work.
         options: more of its own options.
     """
+    workspaces = workspaces or state_dir() / "jupyterlab-workspaces"
+    furnish(workspaces)
     environment = {
         **os.environ,
         "JUPYTER_TOKEN": token,  # in the environment and not on the command line, which every user of this machine can read
@@ -139,7 +153,7 @@ def start_jupyter(
         del environment["SERVICELAB_CLUSTER"]  # found by itself
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={root}", f"--ServerApp.default_url=/lab/tree/{first}",
+        f"--LabApp.workspaces_dir={workspaces}", f"--ServerApp.root_dir={root}", f"--ServerApp.default_url=/lab/tree/{first}",
         "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *options,
     ]  # fmt: skip
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -148,6 +162,31 @@ def start_jupyter(
     return subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
+
+
+def furnish(workspaces: Path) -> None:
+    """Writes the layout of the first visit, where there was none: the file list folded, so that a lesson has the window's width.
+
+    At 1280 pixels a line of ``kubectl get pods -o wide`` then fits.
+
+    Raises:
+        LabError: the directory can't be written.
+    """
+    file = workspaces / DEFAULT_WORKSPACE
+    if file.exists():
+        return
+    try:
+        workspaces.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LabError(f"{workspaces} can't be made: {error.strerror}. Set SERVICELAB_STATE to a place that can be written.") from error
+    layout = {
+        "down": {"size": 0, "collapsed": True, "widgets": []},
+        "left": {"collapsed": True, "visible": True, "widgets": ["filebrowser", "running-sessions", "@jupyterlab/toc:plugin"]},
+        "right": {"collapsed": True, "visible": True, "widgets": ["jp-property-inspector", "debugger-sidebar"]},
+        "relativeSizes": [0, 1, 0],
+        "top": {"simpleVisibility": True},
+    }
+    write_private(file, json.dumps({"data": {"layout-restorer:data": layout}, "metadata": {"id": "default"}}))
 
 
 def wait_for_jupyter(jupyter: subprocess.Popen, port: int, token: str, log: IO[str]) -> None:

@@ -41,19 +41,26 @@ class Jupyter:
 
     Attributes:
         root: the directory that it shows: a copy, since a run writes into the notebooks.
+        workspaces: where it remembers what was open.
         port: where it listens.
         token: what a browser must present.
         log: the open file of what it says.
     """
 
     root: Path
+    workspaces: Path
     port: int
     token: str
     log: IO[str]
 
     def url(self, notebook: str) -> str:
-        """Where a notebook below ``root`` is opened, in a workspace that remembers nothing."""
-        return f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}&reset"
+        """Where a notebook below ``root`` is opened."""
+        return f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}"
+
+    def first_visit(self) -> None:
+        """Forgets what was open, so that the next page shows what ``./lab`` shows a new learner."""
+        (self.workspaces / serving.DEFAULT_WORKSPACE).unlink(missing_ok=True)
+        serving.furnish(self.workspaces)
 
     def write(self, notebook: str, cells: Iterable[str]) -> str:
         """Makes a notebook of these code cells (ids c0, c1, …); its path below ``root``."""
@@ -88,25 +95,23 @@ def jupyter(cluster: TestCluster, directory: Path) -> Iterator[Jupyter]:
         file = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(values), encoding="utf-8")
-    options = [
-        "--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={settings}",
-        f"--LabApp.workspaces_dir={directory / 'workspaces'}",
-    ]  # fmt: skip
+    options = ["--LabApp.expose_app_in_browser=True", f"--LabApp.user_settings_dir={settings}"]
+    workspaces = directory / "workspaces"
     with tempfile.TemporaryFile("w+") as log:
-        program, port, token = _started(cluster, root, log, options)
+        program, port, token = _started(cluster, log, root=root, workspaces=workspaces, options=options)
         try:
-            yield Jupyter(root, port, token, log)
+            yield Jupyter(root, workspaces, port, token, log)
         finally:
             serving.end_jupyter(program)
 
 
-def _started(cluster: TestCluster, root: Path, log: IO[str], options: list[str]) -> tuple[subprocess.Popen, int, str]:
+def _started(cluster: TestCluster, log: IO[str], **more: Any) -> tuple[subprocess.Popen, int, str]:
     token = secrets.token_hex(24)
     for attempt in range(3):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        program = serving.start_jupyter(cluster.cluster, port, token, log, root=root, options=options)
+        program = serving.start_jupyter(cluster.cluster, port, token, log, **more)
         try:
             serving.wait_for_jupyter(program, port, token, log)
         except LabError as error:
@@ -160,6 +165,7 @@ class Page:
         self.page.on("pageerror", lambda error: self.errors.append(f"{error}"))
         own = (f"http://127.0.0.1:{jupyter.port}/", "data:", "blob:")
         self.page.on("request", lambda request: None if request.url.startswith(own) else self.foreign.append(request.url))
+        jupyter.first_visit()
         self.page.goto(jupyter.url(notebook))
         self.page.wait_for_function("lesson.ready()", polling=100)
 
@@ -242,7 +248,7 @@ class Page:
         scroll: Callable[[int], tuple[int, int, int]] = lambda top: self.page.evaluate(
             """(top) => { const box = lesson.scroller(); box.scrollTop = top;
                           return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
-                            () => done([box.scrollTop, box.clientHeight, box.scrollHeight])))); }""",
+                            () => done([box.scrollTop, box.clientHeight, lesson.end()])))); }""",
             top,
         )
         top = 0

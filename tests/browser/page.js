@@ -40,6 +40,12 @@ window.lesson = (() => {
     })),
     theme: (name) => window.jupyterapp.commands.execute("apputils:change-theme", { theme: name }),
     scroller: () => panel().content.node.querySelector(".jp-WindowedPanel-outer") || panel().content.node,
+    /** How far down the last cell reaches; behind it JupyterLab lets people scroll into nothing. */
+    end: () => {
+      const box = window.lesson.scroller();
+      const last = panel().content.widgets.at(-1).node.getBoundingClientRect();
+      return Math.min(box.scrollHeight, last.bottom - box.getBoundingClientRect().top + box.scrollTop);
+    },
     node: (id) => panel().content.widgets[find(id)].node,
 
     /** What isn't drawn as it should be, in words: each widget of the notebook's outputs must be there, seen, and not tiny. */

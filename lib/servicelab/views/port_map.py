@@ -87,14 +87,15 @@ def draw(service: ServiceSeen, world: World) -> Scene:
     rows = rows_of(service, world)
     endpoints = world.endpoints(service.name)
     ready = sum(endpoint.ready for endpoint in endpoints)
-    shapes: list[Node] = [
+    heading: list[Node] = [
         text(14, 26, f"The ports of {service.name}", "title"),
         text(14, 47, "A Service’s port needn’t be the pods’: targetPort is where they listen.", "soft"),
     ]
+    shapes: list[Node] = []
+    has_node_ports = any(row.node_port for row in rows)
     y = 82.0
-    for (x, wide), head in zip(COLUMNS, HEADS, strict=True):
-        if x > 14 or any(row.node_port for row in rows):
-            shapes.append(text(x + wide / 2, y, head, "small soft mid"))
+    for (x, wide), head in list(zip(COLUMNS, HEADS, strict=True))[0 if has_node_ports else 1 :]:
+        shapes.append(text(x + wide / 2, y, head, "small soft mid"))
     tag = f"{service.name}.{service.namespace}.svc"
     y += 44 if rows else 0
     if width_of(tag, 12, mono=True) < 200:
@@ -102,7 +103,8 @@ def draw(service: ServiceSeen, world: World) -> Scene:
     for place, row in enumerate(rows):
         shapes += _row(row, service, y, ready, len(endpoints), place)
         y += 84 if row.fault else 66
-    return Scene(WIDTH, y + 4, shapes, summary(service, world))
+    aside = 0.0 if has_node_ports else COLUMNS[0][0] - COLUMNS[1][0]  # no empty column where node ports would stand
+    return Scene(WIDTH + aside, y + 4, [*heading, group(*shapes, key="ports", x=aside, y=0)], summary(service, world))
 
 
 def _row(row: Row, service: ServiceSeen, y: float, ready: int, endpoints: int, place: int) -> list[Node]:

@@ -71,7 +71,7 @@ def draw(world: World, namespace: str, colours: Colours, only: list[str] | None 
 
     shapes: list[Node] = []
     pills, places_of_services, services_bottom = _services(services, world, namespace, left + 14, top + 14, WIDTH - 12 - left - 28)
-    nodes, places, bottom = _nodes(world, pods, colours, left + 14, services_bottom + 56, WIDTH - 12 - left - 28)
+    nodes, places, bottom = _nodes(world, pods, colours, left + 14, services_bottom + (56 if services else 4), WIDTH - 12 - left - 28)
     height = bottom + 14
 
     shapes.append(hatches(colours(seen.owner) for seen in pods))
@@ -174,7 +174,8 @@ def _nodes(world: World, pods: list[PodSeen], colours: Colours, x: float, y: flo
         x += wide + gap
     bottom = y + box
     if nowhere:
-        columns = int(width // 86)
+        cell = 116.0  # "Unschedulable" is to be read whole
+        columns = int((width - 16) // cell)
         rows = -(-len(nowhere) // columns)
         shapes.append(
             group(
@@ -185,7 +186,7 @@ def _nodes(world: World, pods: list[PodSeen], colours: Colours, x: float, y: flo
         )  # fmt: skip
         for place, seen in enumerate(nowhere):
             row, column = divmod(place, columns)
-            places[seen.uid] = (start + 52 + column * 86, bottom + 12 + 58 + row * 90, 24.0, 84.0)
+            places[seen.uid] = (start + 8 + cell * (column + 0.5), bottom + 12 + 58 + row * 90, 24.0, cell - 4)
         bottom += 12 + rows * 90 + 34
     return shapes, places, bottom
 

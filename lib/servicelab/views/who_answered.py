@@ -62,6 +62,7 @@ class WhoAnswered(View):
         self.observe(self._switched, names="running")
         if settings.headless():  # nobody looks: send it all now, so that what is stored is the end of it
             self._run_now(seconds)
+            self._begun = True  # and not once more, should a browser show it
 
     def _new_traffic(self) -> Traffic:
         return Traffic(
