@@ -25,7 +25,8 @@ from urllib.parse import urlencode
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from .classroom.members import CLASS, CLASS_LABEL, CLASS_NAMESPACE, LABELS, NAME, objects_of
+from .classroom.group import LABEL, current
+from .classroom.members import NAME, objects_of
 from .classroom.names import LONGEST, Student, cleaned
 
 MANAGER = "servicelab-hub"
@@ -121,7 +122,7 @@ def student_of(user: str) -> Student:
 def hub_objects(student: Student, hub_namespace: str) -> list[dict[str, Any]]:
     """The server's ServiceAccount, and the student's own rights bound to it, too."""
     space = student.namespace
-    labels = {**LABELS, "servicelab.io/student": student.key}
+    labels = {**current().labels, "servicelab.io/student": student.key}
     account = {
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": space, "namespace": hub_namespace, "labels": labels},
         "automountServiceAccountToken": True,
@@ -152,7 +153,7 @@ async def prepare(api: Api, user: str, hub_namespace: str) -> Student:
     if code == 200:
         meta = found["metadata"]
         notes = meta.get("annotations") or {}
-        if (meta.get("labels") or {}).get(CLASS_LABEL) != CLASS or meta["name"] == CLASS_NAMESPACE:
+        if (meta.get("labels") or {}).get(LABEL) != current().name or meta["name"] == current().space:
             raise Refused(f"The namespace {student.namespace} is in the cluster already and not the class's. Tell your teacher.")
         if notes.get(USER, user) != user:
             raise Refused(
