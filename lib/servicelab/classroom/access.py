@@ -9,16 +9,18 @@ import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..client import Client
 from ..errors import LabError
 from ..state import state_dir, write_private
 from .group import current
 from .members import ACCOUNT
 from .names import Student
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 VALID_HOURS = 14 * 24
 RENEW_BEFORE = 24 * 3600  # seconds: a token that ends sooner is made anew by the next `class create`
