@@ -206,6 +206,8 @@ def test_an_expired_token_is_told_apart(school, monkeypatch, tmp_path):
     file.write_text(yaml.safe_dump(config))
     with pytest.raises(ClusterError, match="its token expired on"):
         connect_with(file, monkeypatch, tmp_path)
+    status = ContextCluster(yaml.safe_load(file.read_text())["current-context"]).status()
+    assert status.state == "broken" and "its token expired on" in status.detail, "`./lab` says so, too"
 
 
 # -- a student's own things ------------------------------------------------------------------------------------------------

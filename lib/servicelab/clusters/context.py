@@ -69,6 +69,10 @@ class ContextCluster:
         try:
             version = Client(self.kubeconfig()).request("GET", "/version")
         except LabError as error:
+            if getattr(error, "code", 0) == 401:
+                from ..classroom.access import refusal  # a student's kubeconfig says more than the server does
+
+                return Status("broken", refusal(self.kubeconfig()) or str(error))
             return Status("broken", str(error))
         return Status("running", f"Kubernetes {version.get('gitVersion', '?')}, your own cluster")
 
