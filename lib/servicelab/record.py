@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import executing
+from .capstone.plan import other_namespace
 from .errors import LabError
 
 SANITIZE = Path(__file__).resolve().parents[2] / "tests" / "sanitize.cfg"
@@ -88,7 +89,7 @@ def record(
         executed = {cell["id"]: cell for cell in executing.code_cells(out)}
     names = {f"{cluster_name}-{role}": f"servicelab-{role}" for role in ("control-plane", "worker")}
     if namespace:
-        names[namespace] = "default"
+        names |= {namespace: "default", other_namespace(namespace): other_namespace("default")}
     content = json.loads(notebook.read_text(encoding="utf-8"))
     rules = sanitizers()
     changed, count = [], 0
