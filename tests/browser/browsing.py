@@ -227,6 +227,7 @@ class Page:
 
     def cut_off(self) -> list[str]:
         """Text that can't be read whole at this width of the window: the cell, and what is wrong with it."""
+        self.until("() => !lesson.moving()", what="pictures that have come to rest")
         return self.page.evaluate("lesson.cutOff()")
 
     def theme(self, name: str) -> None:

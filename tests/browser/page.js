@@ -67,6 +67,9 @@ window.lesson = (() => {
       return wrong;
     },
 
+    /** Whether a picture is on its way from one moment to the next. */
+    moving: () => document.getAnimations().some(({ effect, playState }) => playState === "running" && effect?.target?.closest(".sl-view")),
+
     /** Text that can't be read whole at this width of the window. */
     cutOff: () => {
       const wrong = [];
