@@ -1,0 +1,45 @@
+"""What JupyterLab is given: a first layout, and defaults that the installed version knows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from servicelab import serving
+from servicelab.errors import LabError
+
+
+def test_the_first_visit_has_the_file_list_folded_and_later_ones_are_left_alone(tmp_path):
+    serving.furnish(tmp_path / "new")
+    file = tmp_path / "new" / serving.DEFAULT_WORKSPACE
+    written = json.loads(file.read_text())
+    assert written["metadata"]["id"] == "default"
+    assert written["data"]["layout-restorer:data"]["left"]["collapsed"] is True
+    file.write_text('{"the learner\'s": "own"}')
+    serving.furnish(tmp_path / "new")
+    assert file.read_text() == '{"the learner\'s": "own"}'
+
+
+def test_the_layout_has_the_name_that_this_jupyterlab_looks_for(tmp_path):
+    from jupyterlab_server.workspaces_handler import WorkspacesManager
+
+    serving.furnish(tmp_path)
+    assert WorkspacesManager(str(tmp_path)).load("default")["data"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LabError, match=r"file/below can't be made: .* SERVICELAB_STATE"):
+        serving.furnish(tmp_path / "file" / "below")
+
+
+def test_every_default_is_a_setting_of_this_jupyterlab():
+    defaults = json.loads((serving.SETTINGS / "labconfig" / "default_setting_overrides.json").read_text())
+    schemas = Path(sys.prefix, "share", "jupyter", "lab", "schemas")
+    for plugin, values in defaults.items():
+        package, _, name = plugin.partition(":")
+        known = json.loads((schemas / package / f"{name}.json").read_text())["properties"]
+        assert values.keys() <= known.keys(), plugin
