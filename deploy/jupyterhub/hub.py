@@ -31,7 +31,6 @@ from .classroom.names import LONGEST, Student, cleaned
 
 MANAGER = "servicelab-hub"
 USER = "servicelab.io/hub-user"
-POLICY = "servicelab-class-pods"
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PLURALS = {
     "Namespace": "namespaces",
@@ -142,8 +141,8 @@ async def prepare(api: Api, user: str, hub_namespace: str) -> Student:
     Raises:
         Refused: the class is not made yet; the namespace is another's; the API server refuses something.
     """
-    student = student_of(user)
-    code, answer = await api.request("GET", f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{POLICY}")
+    student, group = student_of(user), current()
+    code, answer = await api.request("GET", f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/{group.space}-pods")
     if code != 200:
         raise Refused(
             f"This cluster has no class yet ({answer.get('message') or f'HTTP {code}'}): nothing would keep students' pods in bounds. "
@@ -153,7 +152,7 @@ async def prepare(api: Api, user: str, hub_namespace: str) -> Student:
     if code == 200:
         meta = found["metadata"]
         notes = meta.get("annotations") or {}
-        if (meta.get("labels") or {}).get(LABEL) != current().name or meta["name"] == current().space:
+        if (meta.get("labels") or {}).get(LABEL) != group.name:
             raise Refused(f"The namespace {student.namespace} is in the cluster already and not the class's. Tell your teacher.")
         if notes.get(USER, user) != user:
             raise Refused(

@@ -228,10 +228,11 @@ def _read(path: Path, into: Path | None, wanted: Callable, told: Told, fits: Cal
                 raise BundleError(f"{path} is cut off: {len(left)} members are missing, such as {next(iter(left))!r}. {_AGAIN}")
         while stream.read(BLOCK):  # to the end: only then has gzip compared its own check sum
             pass
-    told_sum = path.with_name(path.name + ".sha256")
-    if told_sum.exists() and (said := _SUM.match(told_sum.read_text(encoding="utf-8", errors="replace"))) and said[0] != whole_sum():
-        raise BundleError(f"{path} is not the file that {told_sum.name} beside it names: its SHA-256 is {whole_sum()}. {_AGAIN}")
-    return manifest
+        beside, own = path.with_name(path.name + ".sha256"), whole_sum()
+        said = _SUM.match(beside.read_text(encoding="utf-8", errors="replace")) if beside.exists() else None
+        if said and said[0] != own:
+            raise BundleError(f"{path} is not the file that {beside.name} beside it names: its SHA-256 is {own}. {_AGAIN}")
+        return manifest
 
 
 _MAKE = "servicelab bundle makes one."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import threading
@@ -262,12 +263,11 @@ class InCluster(ContextCluster):
         (deploy/jupyterhub/hub.py). The name is in the token itself (a JWT: https://kubernetes.io/docs/concepts/security/service-accounts/).
         """
         from ..classroom.access import claims
-        from ..classroom.names import PREFIX
 
         try:
             token = (SERVICE_ACCOUNT / "token").read_text(encoding="utf-8").strip()
             account = (claims(token).get("kubernetes.io") or {}).get("serviceaccount", {}).get("name", "")
-            if account.startswith(PREFIX):
+            if re.match(r"([a-z][-a-z0-9]{0,15}-)?student-[a-z0-9]", account):  # as servicelab.classroom.group names them
                 return account
             return (SERVICE_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
         except OSError as error:
