@@ -88,7 +88,10 @@ def write(out: Path, manifest: dict[str, Any], sources: dict[str, Path], told: T
     Raises:
         BundleError: no zstd, no space, no right to write there.
     """
-    files = [described(path, name) for name, path in sources.items()]
+    try:
+        files = [described(path, name) for name, path in sources.items()]
+    except OSError as error:
+        raise BundleError(f"The bundle can't be written: {error.filename} can't be read ({error.strerror}).") from error
     whole = {"format": FORMAT, "version": VERSION, **manifest, "files": files}
     text = json.dumps(whole, indent=1, ensure_ascii=False).encode()
     of, done = sum(entry["size"] for entry in files), 0
