@@ -23,7 +23,7 @@ if ! command -v kind >/dev/null && [ -n "$machine" ]; then
 fi
 
 $sudo apt-get update
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends bubblewrap busybox curl iproute2 nftables nginx-light util-linux
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends bubblewrap busybox curl iproute2 nftables nginx util-linux
 $sudo mkdir -p /workspaces/.servicelab
 $sudo chown "$(id -u):$(id -g)" /workspaces/.servicelab
 ./lab doctor || true # its exit code is 1 where no cluster can be started yet: Docker comes up after this script
