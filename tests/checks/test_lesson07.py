@@ -13,7 +13,8 @@ from servicelab.capstone import calls, objects
 from servicelab.capstone.plan import FAULTS, THEMES, make, misspelt, other_namespace
 from servicelab.checks import check
 from servicelab.errors import LabError, NotFound
-from servicelab.views import board, debugging_tree
+from servicelab.views import board as boards
+from servicelab.views import debugging_tree
 
 CHECKS = {
     "secret": ("secret_is_complete", "does not run: CreateContainerConfigError", "where the line under data"),
@@ -86,7 +87,7 @@ def test_the_board_says_what_works_and_draws_every_call():
         calls.Call(plan.callers[3], plan.callers[3].url, 0, 401),
         calls.Call(plan.callers[4], plan.callers[4].url, calls.NOT_RUNNING, said="CreateContainerConfigError"),
     ]
-    scene = board.draw(plan, seen)
+    scene = boards.draw(plan, seen)
     assert scene.text.splitlines()[0] == "1 of 5 connections work"
     for words in ("✓ visitor", "nobody takes the connection", "the certificate is refused", "status 401", "CreateContainerConfigError"):
         assert words in scene.text
@@ -167,6 +168,23 @@ def test_an_application_with_one_fault_has_no_other(shop):
     assert verdicts(shop) == {each: each != fault for each in FAULTS}, f"seed {seed}"
     kept = {call.caller.name for call in made.calls() if not call.works}
     assert kept == {caller.name for caller in made.plan.callers if made.plan.in_the_way(caller)}, f"seed {seed}, {fault}"
+
+    # The board follows by itself, as long as somebody looks.
+    board = shop.lab.board()
+    board.begin()
+    try:
+        assert "5 of 5" not in board.text()
+        mend(shop, fault)
+
+        def followed() -> bool:
+            return "5 of 5 connections work" in board.text() and not board.notice
+
+        shop.lab.wait_for(followed)
+    finally:
+        background = board._background
+        board.close()
+    background.thread.join(10)
+    assert not background.alive
 
 
 def _replace(path: str, value: str) -> str:
