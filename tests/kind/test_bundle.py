@@ -19,7 +19,7 @@ from servicelab.bundle import archive
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.kind,
-    pytest.mark.skipif(os.environ.get("SERVICELAB_REAL_BUNDLE") != "yes", reason="4 GB, 10 minutes: SERVICELAB_REAL_BUNDLE=yes asks for it"),
+    pytest.mark.skipif(os.environ.get("SERVICELAB_REAL_BUNDLE") != "yes", reason="4 GB, 10 minutes; SERVICELAB_REAL_BUNDLE=yes runs it"),
 ]
 
 

@@ -137,6 +137,8 @@ def start(cluster: Any, path: Path, steps: Callable[[str], Any], **options: Any)
     Raises:
         LabError: the bundle or the cluster can't be used; says why.
     """
+    if _docker("version", "--format", "{{.Server.Version}}").returncode:  # before a gigabyte is read in vain
+        raise ClusterError("Docker does not answer, and kind's nodes run in it. Start it (systemctl start docker, or Docker Desktop).")
     with opened(path) as bundle, steps(f"starting the kind cluster {cluster.name} from the bundle") as progress:
         new = not cluster.status().running
         if new:
