@@ -180,4 +180,5 @@ async def pre_spawn(spawner: Any) -> None:
     async with _one_at_a_time:
         student = await prepare(Api.of_this_pod(), spawner.user.name, spawner.namespace)
     spawner.service_account = student.namespace
+    spawner.automount_service_account_token = True
     spawner.log.info("servicelab: %s works in the namespace %s", spawner.user.name, student.namespace)

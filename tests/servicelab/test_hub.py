@@ -124,6 +124,7 @@ def test_the_spawner_gets_the_account(hub, monkeypatch):
     )
     asyncio.run(hub.pre_spawn(spawner))
     assert spawner.service_account == "student-ada"
+    assert spawner.automount_service_account_token is True, "connect() needs the token in the pod"
 
 
 def test_files_that_the_deployment_names():
