@@ -85,12 +85,12 @@ def serve(cluster: Cluster, *, port: int | None = None, browser: bool = True, ke
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """A terminal that closes and a polite kill end the lab as Ctrl-C does."""
+    """A terminal that closes and a polite kill end the lab as Ctrl-C does; and so does SIGINT where a shell's ``&`` had it ignored."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:

@@ -136,15 +136,19 @@ def test_everything_after_test_goes_to_pytest(tmp_path):
     assert "1 failed, 1 passed, 1 deselected" in done.stdout, done.stdout + done.stderr
 
 
-def test_jupyterlab_opens_at_the_first_lesson_and_ends_with_a_signal(here, cluster):
+@pytest.mark.parametrize("ignored", [False, True], ids=["in a terminal", "started with SIGINT ignored"])
+def test_jupyterlab_opens_at_the_first_lesson_and_ends_with_a_signal(here, cluster, ignored):
+    """A shell that starts a program with `&` has SIGINT ignored in it; the lab must end by it all the same."""
     env = os.environ | {"PYTHONPATH": str(ROOT / "lib"), "JUPYTER_CONFIG_DIR": "/nonexistent"}
     command = [sys.executable, "-m", "servicelab", *here, "--no-browser"]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        url = ""
-        for line in process.stdout:
-            if "http://127.0.0.1:" in line:
-                url = line.strip()
-                break
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None
+    try:
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, before)
+    try:
+        url = next((line.strip() for line in process.stdout if "http://127.0.0.1:" in line), "")
         assert "/lab/tree/notebooks/00-start-here.ipynb?token=" in url
         base, token = url.split("/lab/tree")[0], url.split("token=")[1]
         with urllib.request.urlopen(f"{base}/api/contents/README.md?token={token}", timeout=30) as answer:
@@ -153,11 +157,15 @@ def test_jupyterlab_opens_at_the_first_lesson_and_ends_with_a_signal(here, clust
             urllib.request.urlopen(f"{base}/api/contents/README.md", timeout=30)
         process.send_signal(signal.SIGINT)
         errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, errors
-    assert "stays up" in errors
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(f"{base}/api", timeout=5)
-    assert cluster.cluster.status().running
+        assert process.returncode == 0, errors
+        assert "stays up" in errors
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(f"{base}/api", timeout=5)
+        assert cluster.cluster.status().running
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_jupyterlab_on_a_port_that_is_taken(here):
