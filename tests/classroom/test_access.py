@@ -88,6 +88,7 @@ def test_the_command_refuses_it_too(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setenv("SERVICELAB_STATE", str(tmp_path))
     monkeypatch.delenv("SERVICELAB_CLUSTER", raising=False)
+    monkeypatch.setenv("SERVICELAB_NAME", "x")  # --name sets it in this process: to be undone afterwards
     for command in (["create", "--students", "2"], ["list"], ["board"], ["reset", "ada"], ["delete", "--yes"]):
         assert main(["class", command[0], "--cluster", "pocket", "--name", "x", *command[1:]]) == 1
         assert "The pocket cluster has no RBAC" in capsys.readouterr().err

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from harness import ROOT, Kube, TestCluster, eventually
+from pocketkube.control import bind_unix
 from servicelab.clusters.pocket import PocketCluster
 from servicelab.errors import ClusterError
 
@@ -410,8 +411,7 @@ def test_a_stale_lock_and_socket_of_a_killed_cluster_do_not_matter(new_cluster, 
     folder.mkdir(parents=True)
     (folder / "lock").write_text(f"{os.getpid()}\n")  # a process id that belongs to someone else now
     (folder / "kubeconfig").write_text("not: valid")
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(folder / "control.sock"))
+    bind_unix(folder / "control.sock").close()
     assert cluster.status().state == "absent"
     assert _start(cluster).kubectl("get", "nodes", "-o", "name").stdout.split() == [f"node/{name}" for name in _start(cluster).nodes]
 

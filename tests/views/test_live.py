@@ -186,4 +186,4 @@ def test_port_map_and_certificate_of_what_is_there(lab, closing):
         lab.view.certificate("no-such-secret")
     with pytest.raises(LabError, match="can't be shown"):
         lab.view.certificate("-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----")
-    assert repr(lab.view).startswith("lab.view: certificate(), endpoints_over_time(), packet_path()")
+    assert repr(lab.view).startswith("lab.view: board(), certificate(), debugging_tree(), endpoints_over_time(), packet_path()")
