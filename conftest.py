@@ -12,6 +12,7 @@ import pytest
 
 from harness import close_shared_cluster, shared_cluster
 
+collect_ignore_glob = ["notebooks/.*"]  # a copy that a killed test has left
 LIB = str(Path(__file__).resolve().parent / "lib")
 
 
@@ -29,6 +30,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if cluster.kind == "kind":
             os.environ["SERVICELAB_CLUSTER"] = "kind"
         # a pocket cluster is found by SERVICELAB_STATE and SERVICELAB_NAME, which the harness has set: it is the one that is up
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (``--dist loadgroup``) a file stays on one, since its cells or fixtures belong together, unless it says `spread`."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid if item.get_closest_marker("spread") else str(item.path)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

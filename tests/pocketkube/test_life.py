@@ -75,7 +75,8 @@ def _traces() -> set[str]:
     mounts = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     # Docker's own come and go with other containers.
     links = [name for _, name in socket.if_nameindex() if not name.startswith(("veth", "br-", "docker"))]
-    return {*links, *rules, *(f"netns {name}" for name in netns), *(mount for mount in mounts if not mount.startswith("/var/lib/docker"))}
+    dockers = ("/var/lib/docker", "/run/docker", "/var/lib/containerd", "/run/containerd")
+    return {*links, *rules, *(f"netns {name}" for name in netns), *(mount for mount in mounts if not mount.startswith(dockers))}
 
 
 def _gone(processes: list[psutil.Process], timeout: float = 15) -> None:
