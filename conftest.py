@@ -34,7 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``--dist loadgroup``) a file stays on one, since its cells or fixtures belong together, unless it says `spread`."""
+    """With several workers (``--dist loadgroup``) a file stays on one, as its cells or fixtures belong together, unless marked `spread`."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid if item.get_closest_marker("spread") else str(item.path)))

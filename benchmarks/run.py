@@ -249,7 +249,7 @@ def measure_kind(runs: int, starts: int, directory: Path) -> dict[str, list[floa
 
     def processes() -> list[psutil.Process]:
         found = []
-        for node in cluster._containers():
+        for node in cluster.containers():
             pid = subprocess.run(["docker", "inspect", "-f", "{{.State.Pid}}", node], capture_output=True, text=True, check=True).stdout
             init = psutil.Process(int(pid))
             found += [init, *init.children(recursive=True)]

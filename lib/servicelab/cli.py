@@ -320,7 +320,8 @@ def _test(args: argparse.Namespace) -> int:
     targets = [] if named else [t for t in ("tests", "notebooks") if (ROOT / t).exists()]
     if any("notebooks" in t or t.endswith(".ipynb") for t in (*targets, *named)):
         targets.append("--nbval")
-    if not named and environment["SERVICELAB_TEST_CLUSTER"] == "pocket" and not any(a.startswith(("-n", "--dist", "--pdb")) for a in args.rest):
+    alone = named or any(a.startswith(("-n", "--dist", "--pdb")) for a in args.rest)
+    if environment["SERVICELAB_TEST_CLUSTER"] == "pocket" and not alone:
         # Everything: on several workers, each with a cluster of its own; one more than cores, since much of it is waiting.
         targets += ["-n", str(min((os.cpu_count() or 1) + 1, 6)), "--dist", "loadgroup"]
     command = [sys.executable, "-m", "pytest", *targets, *args.rest]
