@@ -13,6 +13,7 @@ import pytest
 from harness import close_shared_cluster, shared_cluster
 
 collect_ignore_glob = ["notebooks/.*"]  # a copy that a killed test has left
+SPREAD = {"test_exercises.py", "test_lessons_in_browser.py"}  # each of their tests is a lesson of its own
 LIB = str(Path(__file__).resolve().parent / "lib")
 
 
@@ -32,12 +33,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         # a pocket cluster is found by SERVICELAB_STATE and SERVICELAB_NAME, which the harness has set: it is the one that is up
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``--dist loadgroup``) a file stays on one, as its cells or fixtures belong together, unless marked `spread`."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid if item.get_closest_marker("spread") else str(item.path)))
+@pytest.hookimpl(optionalhook=True)  # xdist is there in the lab's environment, but not in everyone's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """With several workers a file stays on one, since its cells and fixtures belong together; files of long independent tests don't."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LessonScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return nodeid if Path(file).name in SPREAD else file
+
+    return LessonScheduling(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -25,7 +25,7 @@ from run import README, ROOT, machine
 BEGIN, END = "<!-- lessons: made by benchmarks/lessons.py -->", "<!-- end of lessons -->"
 SERIES = "the seven lessons of the document, one after the other"
 SIDE_BY_SIDE = "the same, side by side on three workers, as `./lab test` does it"
-WORKERS = ["-n", "3", "--dist", "loadgroup"]
+WORKERS = ["-n", "3", "--dist", "loadfile"]
 
 
 def lessons() -> list[Path]:

@@ -15,7 +15,6 @@ def pytest_addoption(parser) -> None:
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "pocket: makes sense on the pocket cluster only")
-    config.addinivalue_line("markers", "spread: the tests of this file are long and know nothing of each other: any worker may take one")
     config.addinivalue_line("markers", "kind: makes sense on a kind cluster only")
 
 

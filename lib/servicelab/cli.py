@@ -323,7 +323,7 @@ def _test(args: argparse.Namespace) -> int:
     alone = named or any(a.startswith(("-n", "--dist", "--pdb")) for a in args.rest)
     if environment["SERVICELAB_TEST_CLUSTER"] == "pocket" and not alone:
         # Everything: on several workers, each with a cluster of its own; one more than cores, since much of it is waiting.
-        targets += ["-n", str(min((os.cpu_count() or 1) + 1, 6)), "--dist", "loadgroup"]
+        targets += ["-n", str(min((os.cpu_count() or 1) + 1, 6)), "--dist", "loadfile", "--no-loadscope-reorder"]
     command = [sys.executable, "-m", "pytest", *targets, *args.rest]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 

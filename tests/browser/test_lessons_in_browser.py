@@ -17,7 +17,6 @@ DARK = "02"  # the lesson with the most pictures is looked at in the dark, too; 
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_lesson_runs_and_is_drawn(lesson, open_notebook, screenshots, request):
     page = open_notebook(f"notebooks/{lesson}")

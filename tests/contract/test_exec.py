@@ -63,7 +63,7 @@ def test_what_cannot_be_run(kube: Kube, web: str):
     directory = kube.kubectl("exec", web, "-c", "c", "--", "/etc", check=False)
     assert 'exec: "/etc": permission denied: unknown' in directory.stderr
     container = kube.kubectl("exec", web, "-c", "nope", "--", "true", check=False)
-    assert container.stderr == "Error from server (BadRequest): container nope is not valid for pod web\n"
+    assert "container nope is not valid for pod web" in container.stderr  # newer kubectls look themselves, and say which there are
     absent = kube.kubectl("exec", "nosuchpod", "--", "true", check=False)
     assert absent.returncode == 1 and 'pods "nosuchpod" not found' in absent.stderr
 
@@ -249,7 +249,7 @@ def test_port_forward(kube: Kube, web: str):
             urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/", timeout=10)
         process.terminate()
         errors = process.communicate(timeout=10)[1]
-        assert "an error occurred forwarding" in errors and "connect: connection refused" in errors
+        assert "an error occurred forwarding" in errors.lower() and "connect: connection refused" in errors
     finally:
         process.kill()
         process.wait()

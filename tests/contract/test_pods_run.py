@@ -75,9 +75,10 @@ def test_a_running_pod(kube: Kube):
 
 def test_a_stopped_pod_gets_its_time_and_its_events(kube: Kube):
     name = unique("stop")
-    kube.apply(pod(name, sh("trap 'echo caught; exit 0' TERM; while :; do sleep 0.1; done", image=CURL), terminationGracePeriodSeconds=30))
+    kube.apply(pod(name, sh("trap 'echo caught; exit 0' TERM; echo set; while :; do sleep 0.1; done", image=CURL), terminationGracePeriodSeconds=30))
     kube.wait("condition=Ready", f"pod/{name}")
     follow = kube.popen("logs", "-f", name)
+    assert follow.stdout.readline() == "set\n"  # the trap stands, and we listen
     kube.kubectl("delete", "pod", name, timeout=30)
     out, _ = follow.communicate(timeout=30)
     assert "caught" in out
@@ -290,6 +291,7 @@ def test_lifecycle_hooks(kube: Kube):
     kube.wait("condition=Ready", f"pod/{name}")
     assert kube.exec(name, "cat", "/v/x") == "started\n"
     follow = kube.popen("logs", "-f", name)
+    assert follow.stdout.readline() == "set\n"  # the trap stands, and we listen
     kube.kubectl("delete", "pod", name, timeout=30)
     assert "stopping" in follow.communicate(timeout=30)[0]
 

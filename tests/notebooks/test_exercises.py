@@ -42,7 +42,6 @@ def with_checks_before(notebook: dict) -> tuple[dict, int]:
     return notebook | {"cells": cells}, added
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("path", executing.find(), ids=lambda path: path.stem)
 def test_exercises(path, fresh, tmp_path):
     notebook, added = with_checks_before(json.loads(path.read_text(encoding="utf-8")))
