@@ -75,7 +75,8 @@ def test_a_running_pod(kube: Kube):
 
 def test_a_stopped_pod_gets_its_time_and_its_events(kube: Kube):
     name = unique("stop")
-    kube.apply(pod(name, sh("trap 'echo caught; exit 0' TERM; echo set; while :; do sleep 0.1; done", image=CURL), terminationGracePeriodSeconds=30))
+    script = "trap 'echo caught; exit 0' TERM; echo set; while :; do sleep 0.1; done"
+    kube.apply(pod(name, sh(script, image=CURL), terminationGracePeriodSeconds=30))
     kube.wait("condition=Ready", f"pod/{name}")
     follow = kube.popen("logs", "-f", name)
     assert follow.stdout.readline() == "set\n"  # the trap stands, and we listen
