@@ -281,10 +281,11 @@ def test_lifecycle_hooks(kube: Kube):
         "postStart": {"exec": {"command": ["sh", "-c", "echo started > /v/x"]}},
         "preStop": {"exec": {"command": ["sh", "-c", "echo stopping > /proc/1/fd/1"]}},
     }
+    script = "trap 'exit 0' QUIT TERM; echo set; while :; do sleep 0.1; done"
     kube.apply(
         pod(
             name,
-            sh("trap 'exit 0' QUIT TERM; while :; do sleep 0.1; done", lifecycle=hooks, volumeMounts=[{"name": "v", "mountPath": "/v"}]),
+            sh(script, lifecycle=hooks, volumeMounts=[{"name": "v", "mountPath": "/v"}]),
             terminationGracePeriodSeconds=10,
             volumes=[{"name": "v", "emptyDir": {}}],
         )
