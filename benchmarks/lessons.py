@@ -79,13 +79,15 @@ def measure(cluster: str, runs: int) -> dict[str, list[float]]:
 
 def table(results: dict[str, dict[str, list[float]]], runs: int) -> str:
     """Markdown."""
-    lines = [f"Medians of {runs} runs (smallest–largest), {time.strftime('%Y-%m-%d')}, {machine()}.", ""]
+    how = f"Medians of {runs} runs (smallest–largest)" if runs > 1 else "One run"
+    lines = [f"{how}, {time.strftime('%Y-%m-%d')}, {machine()}.", ""]
     lines += [f"| | {' | '.join(results)} | pocket is to reach |", f"|---|{'---|' * len(results)}---|"]
     for row in [*(path.stem for path in lessons()), SERIES, SIDE_BY_SIDE]:
         cells = []
         for one in results.values():
             values = one.get(row)
-            cells.append(f"**{statistics.median(values):.1f} s** ({min(values):.1f}–{max(values):.1f})" if values else "—")
+            span = f" ({min(values):.1f}–{max(values):.1f})" if values and len(values) > 1 else ""
+            cells.append(f"**{statistics.median(values):.1f} s**{span}" if values else "—")
         lines.append(f"| {row} | {' | '.join(cells)} | {'60 s' if row in (SERIES, SIDE_BY_SIDE) else ''} |")
     return "\n".join(lines)
 
