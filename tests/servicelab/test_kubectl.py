@@ -16,7 +16,8 @@ def _version(minor: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _forget():
+def _forget(monkeypatch):
+    monkeypatch.delenv("SERVICELAB_KUBECTL", raising=False)
     kubectl.find.cache_clear()
     yield
     kubectl.find.cache_clear()
@@ -42,6 +43,17 @@ def test_an_old_one_is_passed_over(programs, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "venv" / "python"))
     assert kubectl.put_first_on_path() == str(bundled)
     assert os.environ["PATH"].split(os.pathsep)[0] == str(tmp_path / "venv")
+
+
+def test_the_one_that_is_named_goes_before_path(programs, monkeypatch, tmp_path):
+    programs.pretend("kubectl", _version("32"))
+    named = tmp_path / "other" / "kubectl"
+    named.parent.mkdir()
+    named.write_text(f"#!/bin/sh\n{_version('36')}\n")
+    named.chmod(0o755)
+    monkeypatch.setenv("SERVICELAB_KUBECTL", str(named))
+    assert kubectl.put_first_on_path() == str(named)
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(named.parent)
 
 
 def test_none_says_what_was_found_and_how_to_get_one(programs, no_bundled):
