@@ -16,7 +16,7 @@ from .handles import Node, Nodes, Outside, PodHandle, ServiceHandle, as_argv
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .clusters import Cluster
+    from .clusters import Cluster, Ran
 
 
 class Lab:
@@ -245,13 +245,12 @@ class Lab:
         """Whether a command on a node is cheap enough to ask all of them while waiting: not where it takes a privileged pod."""
         return self.cluster.kind in ("kind", "pocket")
 
-    def on_every_node(self, command: str) -> list[str]:
-        """Runs a command on all nodes at once; the names of those on which it fails."""
+    def run_on_nodes(self, command: str) -> dict[str, Ran]:
+        """Runs a command on all nodes at once; how it ended on each, by the node's name."""
         nodes = list(self.nodes)
         with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
             results = pool.map(lambda n: self.cluster.run_on_node(n.name, as_argv(command), timeout=settings.run_timeout()), nodes)
-            # 127: the program isn't there: no verdict
-            return [node.name for node, ran in zip(nodes, results, strict=True) if ran.returncode not in (0, 127)]
+            return {node.name: ran for node, ran in zip(nodes, results, strict=True)}
 
     # -- changing the cluster ----------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import settings
 from .errors import LabError, NotFound, NotYet, WaitTimeout
+from .rules import rules_for
 
 if TYPE_CHECKING:
     from .client import Client
@@ -236,32 +237,43 @@ def _service(lab: Lab, namespace: str, name: str) -> State:
     if spec.get("type") == "ExternalName":
         return State(True, f"is a name for {spec.get('externalName')}")
     slices = lab.client.list("endpointslices", namespace, selector=f"kubernetes.io/service-name={name}")
-    endpoints = [e for s in slices if s.get("ports") is not None or spec.get("clusterIP") == "None" for e in s.get("endpoints") or []]
-    ready = [e for e in endpoints if (e.get("conditions") or {}).get("ready", True) is not False]
+    slices = [s for s in slices if s.get("ports") is not None or spec.get("clusterIP") == "None"]
+    count, ready = sum(len(s.get("endpoints") or []) for s in slices), sum(len(_ready(s)) for s in slices)
     if not ready:
-        return State(False, "has no ready endpoint" if not endpoints else f"has {len(endpoints)} endpoints, none of them ready")
-    if mute := _mute_nodes(lab, spec):
+        return State(False, "has no ready endpoint" if not count else f"has {count} endpoints, none of them ready")
+    if mute := _mute_nodes(lab, spec, slices):
         return State(False, f"has ready endpoints, but {', '.join(mute)} can't connect to its address yet")
-    return State(True, f"has {len(ready)} ready endpoint{'s' if len(ready) != 1 else ''}", count=len(ready))
+    return State(True, f"has {ready} ready endpoint{'s' if ready != 1 else ''}", count=ready)
 
 
-def _mute_nodes(lab: Lab, spec: dict) -> list[str]:
+def _ready(endpointslice: dict) -> list[dict]:
+    return [e for e in endpointslice.get("endpoints") or [] if (e.get("conditions") or {}).get("ready", True) is not False]
+
+
+def _mute_nodes(lab: Lab, spec: dict, slices: list[dict]) -> list[str]:
     """Nodes whose kernel does not pass connections to the Service on yet: kube-proxy follows a moment after the API.
 
-    A bare TCP connection that sends nothing leaves no line in the server's access log. Where the nodes aren't ours to ask,
-    the learner's own pods try it: one that runs on each node.
+    Where the nodes can be entered, their rules are read. A connection alone proves little there: one that no rule translates leaves
+    the cluster, and some networks have a server that answers at any address. Where the nodes aren't ours to ask, the learner's own
+    pods connect: one that runs on each node.
     """
     ip = spec.get("clusterIP")
-    ports = [p["port"] for p in spec.get("ports") or [] if p.get("protocol", "TCP") == "TCP"]
+    ports = [p for p in spec.get("ports") or [] if p.get("protocol", "TCP") == "TCP"]
     if not ip or ip == "None" or not ports or spec.get("internalTrafficPolicy") == "Local":
         return []
     if lab.quick_nodes:
-        return lab.on_every_node("; ".join(f"timeout 2 bash -c 'exec 3<>/dev/tcp/{ip}/{port}' || exit 1" for port in ports))
+        listings = lab.run_on_nodes("nft list table ip kube-proxy")
+        if all(listing.returncode == 0 for listing in listings.values()):
+            return [node for node, listing in listings.items() if not _in_the_rules(listing.stdout, spec, ports, slices)]
+        # kube-proxy of another mode: a bare TCP connection that sends nothing leaves no line in the server's access log
+        probe = "; ".join(f"timeout 2 bash -c 'exec 3<>/dev/tcp/{ip}/{port['port']}' || exit 1" for port in ports)
+        # 127: the program isn't there: no verdict
+        return [node for node, ran in lab.run_on_nodes(probe).items() if ran.returncode not in (0, 127)]
     pods = {p["spec"]["nodeName"]: p["metadata"]["name"] for p in lab.list("pods") if _pod(p).done and p["status"]["phase"] == "Running"}
     mute = []
     for node, pod in sorted(pods.items()):
         # curl's telnet connects, sends nothing, and says when it was connected: never is 0.000000
-        probe = "; ".join(f"curl -s -m 0.5 -w '%{{time_connect}}\\n' telnet://{ip}:{port} </dev/null" for port in ports)
+        probe = "; ".join(f"curl -s -m 0.5 -w '%{{time_connect}}\\n' telnet://{ip}:{port['port']} </dev/null" for port in ports)
         try:
             said = lab.run_in_pod(pod, probe)
         except LabError:
@@ -269,6 +281,26 @@ def _mute_nodes(lab: Lab, spec: dict) -> list[str]:
         if "0.000000" in said.split():
             mute.append(node)
     return mute
+
+
+def _in_the_rules(ruleset: str, spec: dict, ports: list[dict], slices: list[dict]) -> bool:
+    """Whether a node's rules lead each port to the ready endpoints, all of them and no other, and its node port to somewhere."""
+    for port in ports:
+        ends = {
+            f"{address}:{end['port']}"
+            for s in slices
+            for end in s.get("ports") or []
+            if (end.get("name") or "") == port.get("name", "")
+            for endpoint in _ready(s)
+            for address in endpoint["addresses"]
+        }
+        found = set(rules_for(ruleset, spec["clusterIP"], port["port"]).targets)
+        # with a traffic distribution, each node has endpoints of its own choice
+        if not (found and found <= ends if spec.get("trafficDistribution") else found == ends):
+            return False
+        if port.get("nodePort") and f"tcp . {port['nodePort']} " not in ruleset:
+            return False
+    return True
 
 
 def _too_late(lab: Lab, namespace: str, what: Any, title: str, seconds: float, state: State) -> str:

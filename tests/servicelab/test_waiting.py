@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from servicelab import waiting
 from servicelab.errors import LabError, NotYet, WaitTimeout
 
 
@@ -31,6 +32,47 @@ def test_a_service_that_is_ready_answers_on_every_node(web, lab):
     assert service.ports == (80,)
     for node in lab.nodes:
         assert node.run(f"curl -s -o /dev/null -w '%{{http_code}}' http://{service.ip}") == "200"
+
+
+RULES = """
+table ip kube-proxy {
+\tmap service-ips {
+\t\telements = { 10.96.0.77 . tcp . 80 : goto service-BBBB-ns/web/tcp/ }
+\t}
+
+\tmap service-nodeports {
+\t\telements = { tcp . 30080 : goto external-BBBB-ns/web/tcp/ }
+\t}
+
+\tchain endpoint-E1-ns/web/tcp/__10.244.1.5/8080 {
+\t\tmeta l4proto tcp dnat to 10.244.1.5:8080
+\t}
+
+\tchain service-BBBB-ns/web/tcp/ {
+\t\tnumgen random mod 1 vmap { 0 : goto endpoint-E1-ns/web/tcp/__10.244.1.5/8080 }
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ready", "port", "follows"),
+    [
+        (["10.244.1.5"], {}, True),
+        (["10.244.1.5"], {"nodePort": 30080}, True),
+        (["10.244.1.5"], {"nodePort": 30081}, False),  # the node port was changed, and the node has the old one
+        (["10.244.1.5", "10.244.2.6"], {}, False),  # a pod that came is not in the rules
+        (["10.244.2.6"], {}, False),  # a pod that went still is
+        (["10.244.1.5"], {"port": 81}, False),  # a Service that the node doesn't know
+    ],
+)
+def test_a_node_follows_when_its_rules_do(ready, port, follows):
+    """A connection would not tell: without a rule it leaves the cluster, and some networks have a server at any address."""
+    port = {"port": 80, **port}
+    endpoints = [{"addresses": [address], "conditions": {"ready": True}} for address in ready]
+    late = {"addresses": ["10.244.1.9"], "conditions": {"ready": False}}
+    slices = [{"ports": [{"name": "", "port": 8080}], "endpoints": [*endpoints, late]}]
+    assert waiting._in_the_rules(RULES, {"clusterIP": "10.96.0.77"}, [port], slices) is follows
 
 
 def test_image_that_can_not_be_had(kube, lab):

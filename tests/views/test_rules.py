@@ -1,7 +1,7 @@
 """Reading a node: kube-proxy's nftables rules and the kernel's table of connections."""
 
+from servicelab.rules import rules_for, tracked
 from servicelab.views.curl import reason_of
-from servicelab.views.rules import rules_for, tracked
 
 # Made to the pattern of KEP 3866's examples; the quotes stand where nft puts them around names that it wouldn't read back otherwise.
 LISTING = """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from servicelab.errors import LabError, NotAllowed
+from servicelab.rules import Rules, Tracked, rules_for, tracked
 from servicelab.views.curl import reason_of
-from servicelab.views.rules import Rules, Tracked, rules_for, tracked
 
 if TYPE_CHECKING:
     from servicelab.handles import PodHandle

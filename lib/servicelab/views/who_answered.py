@@ -9,10 +9,10 @@ import traitlets
 
 from servicelab import settings
 from servicelab.errors import LabError, NotFound
+from servicelab.rules import rules_for
 from servicelab.views.base import View, script
 from servicelab.views.drawing import Colours, count, end_of, hatches, name_tag, pill, pod_circle, square
 from servicelab.views.observe import Background, words_of
-from servicelab.views.rules import rules_for
 from servicelab.views.svg import Node, Scene, el, fit, group, text
 from servicelab.views.topology import snapshot
 from servicelab.views.traffic import Tally, Traffic
