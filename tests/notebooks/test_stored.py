@@ -130,10 +130,6 @@ def test_questions_checks_and_exercises(path):
     asked = [key for cell in code for key in calls(cell, "quiz")]
     assert len(asked) >= 3 and len(set(asked)) == len(asked)
     assert set(asked) <= set(quizzes.all_quizzes())
-    assert set(asked) == {key for key in quizzes.all_quizzes() if key.startswith(path.name[:2])}, "each question of a lesson is asked in it"
-    checked = {name for cell in code for name in calls(cell, "check")}
-    lesson = int(path.name[:2])
-    assert checked >= {one.name for one in check if one.lesson == lesson}, "each check of a lesson is called in it"
     kinds = [next((tag for tag in ("exercise", "solution") if tag in executing.tags(cell)), "") for cell in code]
     assert kinds.count("exercise") >= 2
     assert kinds.count("solution") >= kinds.count("exercise")
@@ -144,6 +140,15 @@ def test_questions_checks_and_exercises(path):
             assert source(code[place]).startswith(("#", "%%")), f"[{code[place]['id']}] shows its solution although it is folded"
             later = next(cell for cell, k in zip(code[place + 1 :], kinds[place + 1 :], strict=True) if k != "solution")
             assert calls(later, "check"), f"no check follows the solution [{code[place]['id']}]"
+
+
+@each
+def test_boards_list_what_a_lesson_asks_in_its_order(path):
+    lesson, code = int(path.name[:2]), executing.code_cells(path)
+    known = [one.name for one in check if one.lesson == lesson]
+    checked = [name for cell in code for name in calls(cell, "check")]
+    assert list(dict.fromkeys(name for name in checked if name in known)) == known
+    assert [key for cell in code for key in calls(cell, "quiz")] == [k for k in quizzes.all_quizzes() if k.startswith(path.name[:2])]
 
 
 @each

@@ -202,7 +202,8 @@ class Checks:
         return sorted(load())
 
     def __iter__(self) -> Iterator[Check]:
-        return iter(sorted(load().values(), key=lambda check: check.key))
+        # in reading order: each module has its lesson's checks in the order in which the lesson calls them
+        return iter(sorted(load().values(), key=lambda check: check.lesson))
 
     def __repr__(self) -> str:
         return "<the lessons' checks: call one as check.NAME(lab); dir(check) lists their names>"

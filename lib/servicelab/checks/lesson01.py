@@ -34,7 +34,8 @@ def port_conflict(lab) -> str:
     if starting:
         raise Missing(trouble(starting[0]), "kubectl get pods -l run=host-port")
     running = sum(is_ready(pod) for pod in pods)
-    return f"{running} pods own port {_host_ports(pods[0])[0]} of a node each; {len(unscheduled)} waits for a node where it is free"
+    waits = "1 waits" if len(unscheduled) == 1 else f"{len(unscheduled)} wait"
+    return f"{running} pods own port {_host_ports(pods[0])[0]} of a node each; {waits} for a node where it is free"
 
 
 @checker(lesson=1, title="the servers run")

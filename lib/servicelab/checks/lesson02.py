@@ -133,6 +133,39 @@ def named_port(lab) -> str:
     return f"named-port takes port {port['port']} and sends to {port['targetPort']}, which is port {names[port['targetPort']]} in the pod"
 
 
+@checker(lesson=2, title="the mistyped Service finds its pods")
+def typo_mended(lab) -> str:
+    """Exercise: the Service `my-nginx-typo` has a selector that finds the pods of my-nginx, and answers."""
+    service = _service(lab, "my-nginx-typo", "kubectl apply -f ../manifests/nginx-svc-typo.yaml")
+    selector = service["spec"].get("selector") or {}
+    found = [pod for pod in live_pods(lab, _selector_text(service)) if is_ready(pod)] if selector else []
+    if not found:
+        near = live_pods(lab, SELECTOR)
+        relabelled = f"; {len(near)} pods have the label run=my-nginx" if near else "; no pod has the label run=my-nginx any more"
+        raise Missing(
+            f"no pod has the label {_selector_text(service)}, which my-nginx-typo selects{relabelled}",
+            "Lay the two side by side: kubectl describe service my-nginx-typo, and kubectl get pods --show-labels",
+            "Read the value in the selector letter by letter.",
+            """kubectl patch service my-nginx-typo -p '{"spec": {"selector": {"run": "my-nginx"}}}'""",
+            settles=False,
+        )
+    if not live_pods(lab, SELECTOR):
+        raise Missing(
+            "the pods got the mistyped label, so the Service my-nginx has lost them",
+            "Mend the Service, not the pods: other Services find them by the label that they had.",
+            "kubectl label pods -l run=my-ngnix run=my-nginx --overwrite",
+            settles=False,
+        )
+    if not _ready_endpoints(lab, "my-nginx-typo"):
+        look = "kubectl get endpointslices -l kubernetes.io/service-name=my-nginx-typo"
+        raise Missing("the selector fits, and the slice isn't filled yet", look)
+    ready_pod(lab, "curl", CLIENT)
+    status = status_of(lab, "curl", f"http://{service['spec']['clusterIP']}")
+    if status != "200":
+        raise Missing(f"my-nginx-typo has endpoints, and answers with HTTP status {status}", "Which targetPort does it send to?")
+    return f"my-nginx-typo selects {_selector_text(service)}, finds {len(found)} pods, and answers"
+
+
 @checker(lesson=2, title="one client, one pod")
 def one_client_one_pod(lab) -> str:
     """With session affinity all requests of one client are answered by one pod."""
@@ -197,36 +230,3 @@ def second_service(lab) -> str:
     if status != "200":
         raise Missing(f"port 8080 of my-nginx-alt answers with HTTP status {status}", "kubectl describe service my-nginx-alt")
     return f"my-nginx-alt takes port 8080 and sends to port 80 of the same {len(pods)} pods"
-
-
-@checker(lesson=2, title="the mistyped Service finds its pods")
-def typo_mended(lab) -> str:
-    """Exercise: the Service `my-nginx-typo` has a selector that finds the pods of my-nginx, and answers."""
-    service = _service(lab, "my-nginx-typo", "kubectl apply -f ../manifests/nginx-svc-typo.yaml")
-    selector = service["spec"].get("selector") or {}
-    found = [pod for pod in live_pods(lab, _selector_text(service)) if is_ready(pod)] if selector else []
-    if not found:
-        near = live_pods(lab, SELECTOR)
-        relabelled = f"; {len(near)} pods have the label run=my-nginx" if near else "; no pod has the label run=my-nginx any more"
-        raise Missing(
-            f"no pod has the label {_selector_text(service)}, which my-nginx-typo selects{relabelled}",
-            "Lay the two side by side: kubectl describe service my-nginx-typo, and kubectl get pods --show-labels",
-            "Read the value in the selector letter by letter.",
-            """kubectl patch service my-nginx-typo -p '{"spec": {"selector": {"run": "my-nginx"}}}'""",
-            settles=False,
-        )
-    if not live_pods(lab, SELECTOR):
-        raise Missing(
-            "the pods got the mistyped label, so the Service my-nginx has lost them",
-            "Mend the Service, not the pods: other Services find them by the label that they had.",
-            "kubectl label pods -l run=my-ngnix run=my-nginx --overwrite",
-            settles=False,
-        )
-    if not _ready_endpoints(lab, "my-nginx-typo"):
-        look = "kubectl get endpointslices -l kubernetes.io/service-name=my-nginx-typo"
-        raise Missing("the selector fits, and the slice isn't filled yet", look)
-    ready_pod(lab, "curl", CLIENT)
-    status = status_of(lab, "curl", f"http://{service['spec']['clusterIP']}")
-    if status != "200":
-        raise Missing(f"my-nginx-typo has endpoints, and answers with HTTP status {status}", "Which targetPort does it send to?")
-    return f"my-nginx-typo selects {_selector_text(service)}, finds {len(found)} pods, and answers"

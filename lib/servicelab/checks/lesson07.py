@@ -69,6 +69,86 @@ def pods_of(lab, server: Server) -> list[dict]:
     return pods
 
 
+@checker(lesson=7, title="the Secret has the key that its pod needs")
+def secret_is_complete(lab) -> str:
+    """The caller with the password runs, and the password that it took from its Secret is accepted."""
+    plan = plan_of(lab)
+    caller, server = plan.callers[3], plan.servers[2]
+    pod = newest(live_pods(lab, f"app={caller.name}"))
+    if pod is None:
+        raise Missing(f"there is no pod of {caller.name}", f"kubectl scale deployment {caller.name} --replicas=1")
+    name = pod["metadata"]["name"]
+    if why := held_up(pod):
+        secret = find(lab, "secrets", caller.secret)
+        if secret is None:
+            raise Missing(
+                f"pod {name}: {why}; the Secret {caller.secret} is gone",
+                f"What did it hold? kubectl get deployment {caller.name} -o yaml | grep -A3 secretKeyRef",
+                f"Its login and password have to be what {server.name} knows, and there only a hash is kept. With the old one lost, "
+                f"both sides need a new one: the Secret {server.users} holds the line login:{{PLAIN}}password under htpasswd.",
+                "lab.break_it(seed=…) builds everything anew.",
+                settles=False,
+            )
+        there = ", ".join(sorted(secret.get("data") or {})) or "nothing"
+        raise Missing(
+            f"pod {name} does not run: {why}",
+            "The image is there, the node has room, and yet its container isn't created. Read the events to the end: what is looked for?",
+            f"kubectl describe pod {name} | tail -5; kubectl describe secret {caller.secret} shows its keys (not their values): {there}",
+            f"Give the value its right key: kubectl edit secret {caller.secret}, where the line under data: must begin with {KEY}:",
+        )
+    users = find(lab, "secrets", server.users)
+    ready = [p for p in live_pods(lab, f"app={server.name}") if is_ready(p)]
+    if users is None or not ready:
+        what = f"there is no Secret {server.users}" if users is None else f"no pod of {server.name} is ready"
+        raise Missing(
+            f"{what}, so the password can't be tried", f"kubectl get pods -l app={server.name}", f"kubectl get secret {server.users}"
+        )
+    url = f"https://{ready[0]['status']['podIP']}:{server.port}{urlsplit(caller.right_url).path}"
+    _, status = _curl(lab, name, caller, ["-k", url], login=True)
+    if status == 401:
+        raise Missing(
+            f"{caller.name} runs, but {server.name} does not accept its password",
+            "The key is there now. And its value?",
+            "The right value was in this Secret from the beginning, under another key. base64 is how it is written, not a part of it.",
+            f"kubectl get secret {caller.secret} -o yaml, and when it is right: kubectl rollout restart deployment {caller.name}",
+        )
+    if status != 200:
+        got = f"status {status}" if status else "no answer"
+        raise Missing(f"{caller.name} gets {got} from a pod of {server.name}", f"kubectl logs deployment/{server.name}")
+    return f"{caller.name} runs, and {server.name} accepts its password"
+
+
+@checker(lesson=7, title="the pods of all servers are ready, and are asked whether they are")
+def servers_are_ready(lab) -> str:
+    """All pods of the three Deployments are ready, and each still has a readiness probe."""
+    plan = plan_of(lab)
+    for server in plan.servers:
+        for pod in pods_of(lab, server):
+            name = pod["metadata"]["name"]
+            probe = pod["spec"]["containers"][0].get("readinessProbe")
+            if probe is None:
+                raise Missing(
+                    f"the pods of {server.name} have no readiness probe any more",
+                    "Now every pod counts as ready as soon as it runs, whether or not its program is. Is that what you want?",
+                    "Don't take the question away: ask the right one.",
+                    f"kubectl edit deployment {server.name}: readinessProbe: {{httpGet: {{path: /healthz, port: {server.port}}}}}",
+                    settles=False,
+                )
+            if is_ready(pod):
+                continue
+            if held_up(pod):
+                raise Missing(trouble(pod), f"The events at the end tell why: kubectl describe pod {name}", f"kubectl logs {name}")
+            asked = probe.get("httpGet") or probe.get("tcpSocket") or {}
+            raise Missing(
+                f"{name} runs, and {(condition(pod, 'Ready') or {}).get('message', 'is not ready')}",
+                "It runs, so its program is well? Somebody says that it isn't. Who asks, what, and what is the answer?",
+                f"kubectl describe pod {name}: the line Readiness says what is asked, the events what came back. "
+                f"And: kubectl exec {name} -- cat /etc/nginx/conf.d/default.conf",
+                f"It is asked for {asked.get('path', asked)}, and knows only /healthz: kubectl edit deployment {server.name}",
+            )
+    return "all pods of the 3 Deployments are ready, each by its probe"
+
+
 @checker(lesson=7, title="each Service finds its pods")
 def services_find_pods(lab) -> str:
     """The EndpointSlices of each of the three Services list the pods of the Deployment behind it, and no other pods."""
@@ -146,86 +226,6 @@ def ports_lead_to_programs(lab) -> str:
                     _retarget(server, ports.index(port)),
                 )
     return "each of the 3 Services sends to a port on which its pods take connections"
-
-
-@checker(lesson=7, title="the pods of all servers are ready, and are asked whether they are")
-def servers_are_ready(lab) -> str:
-    """All pods of the three Deployments are ready, and each still has a readiness probe."""
-    plan = plan_of(lab)
-    for server in plan.servers:
-        for pod in pods_of(lab, server):
-            name = pod["metadata"]["name"]
-            probe = pod["spec"]["containers"][0].get("readinessProbe")
-            if probe is None:
-                raise Missing(
-                    f"the pods of {server.name} have no readiness probe any more",
-                    "Now every pod counts as ready as soon as it runs, whether or not its program is. Is that what you want?",
-                    "Don't take the question away: ask the right one.",
-                    f"kubectl edit deployment {server.name}: readinessProbe: {{httpGet: {{path: /healthz, port: {server.port}}}}}",
-                    settles=False,
-                )
-            if is_ready(pod):
-                continue
-            if held_up(pod):
-                raise Missing(trouble(pod), f"The events at the end tell why: kubectl describe pod {name}", f"kubectl logs {name}")
-            asked = probe.get("httpGet") or probe.get("tcpSocket") or {}
-            raise Missing(
-                f"{name} runs, and {(condition(pod, 'Ready') or {}).get('message', 'is not ready')}",
-                "It runs, so its program is well? Somebody says that it isn't. Who asks, what, and what is the answer?",
-                f"kubectl describe pod {name}: the line Readiness says what is asked, the events what came back. "
-                f"And: kubectl exec {name} -- cat /etc/nginx/conf.d/default.conf",
-                f"It is asked for {asked.get('path', asked)}, and knows only /healthz: kubectl edit deployment {server.name}",
-            )
-    return "all pods of the 3 Deployments are ready, each by its probe"
-
-
-@checker(lesson=7, title="the Secret has the key that its pod needs")
-def secret_is_complete(lab) -> str:
-    """The caller with the password runs, and the password that it took from its Secret is accepted."""
-    plan = plan_of(lab)
-    caller, server = plan.callers[3], plan.servers[2]
-    pod = newest(live_pods(lab, f"app={caller.name}"))
-    if pod is None:
-        raise Missing(f"there is no pod of {caller.name}", f"kubectl scale deployment {caller.name} --replicas=1")
-    name = pod["metadata"]["name"]
-    if why := held_up(pod):
-        secret = find(lab, "secrets", caller.secret)
-        if secret is None:
-            raise Missing(
-                f"pod {name}: {why}; the Secret {caller.secret} is gone",
-                f"What did it hold? kubectl get deployment {caller.name} -o yaml | grep -A3 secretKeyRef",
-                f"Its login and password have to be what {server.name} knows, and there only a hash is kept. With the old one lost, "
-                f"both sides need a new one: the Secret {server.users} holds the line login:{{PLAIN}}password under htpasswd.",
-                "lab.break_it(seed=…) builds everything anew.",
-                settles=False,
-            )
-        there = ", ".join(sorted(secret.get("data") or {})) or "nothing"
-        raise Missing(
-            f"pod {name} does not run: {why}",
-            "The image is there, the node has room, and yet its container isn't created. Read the events to the end: what is looked for?",
-            f"kubectl describe pod {name} | tail -5; kubectl describe secret {caller.secret} shows its keys (not their values): {there}",
-            f"Give the value its right key: kubectl edit secret {caller.secret}, where the line under data: must begin with {KEY}:",
-        )
-    users = find(lab, "secrets", server.users)
-    ready = [p for p in live_pods(lab, f"app={server.name}") if is_ready(p)]
-    if users is None or not ready:
-        what = f"there is no Secret {server.users}" if users is None else f"no pod of {server.name} is ready"
-        raise Missing(
-            f"{what}, so the password can't be tried", f"kubectl get pods -l app={server.name}", f"kubectl get secret {server.users}"
-        )
-    url = f"https://{ready[0]['status']['podIP']}:{server.port}{urlsplit(caller.right_url).path}"
-    _, status = _curl(lab, name, caller, ["-k", url], login=True)
-    if status == 401:
-        raise Missing(
-            f"{caller.name} runs, but {server.name} does not accept its password",
-            "The key is there now. And its value?",
-            "The right value was in this Secret from the beginning, under another key. base64 is how it is written, not a part of it.",
-            f"kubectl get secret {caller.secret} -o yaml, and when it is right: kubectl rollout restart deployment {caller.name}",
-        )
-    if status != 200:
-        got = f"status {status}" if status else "no answer"
-        raise Missing(f"{caller.name} gets {got} from a pod of {server.name}", f"kubectl logs deployment/{server.name}")
-    return f"{caller.name} runs, and {server.name} accepts its password"
 
 
 @checker(lesson=7, title="every name that is called is known")

@@ -27,14 +27,6 @@ QUIZZES = {
             Answer("It is gone until somebody repairs the Service", "Nobody has to: a controller keeps the list of pods up to date."),
         ],
     ),
-    "02.where_is_it": Quiz(
-        "On which machine is the Service's cluster IP configured?",
-        [
-            Answer("On the node with the most pods", "Then losing that node would lose the Service. Kubernetes avoids exactly that."),
-            Answer("On every node", "Close: every node *knows* it. See in the next cell whether an interface has it."),
-            Answer("On none", "Right, and the next cell proves it.", right=True),
-        ],
-    ),
     "02.how_it_chooses": Quiz(
         "A hundred requests to the cluster IP, each over a new connection. How do the pods share them?",
         [
@@ -48,6 +40,14 @@ QUIZZES = {
                 "The nearest pod gets all",
                 "It could be told to prefer near pods (`trafficDistribution`), but by default every pod is as good as any other.",
             ),
+        ],
+    ),
+    "02.where_is_it": Quiz(
+        "On which machine is the Service's cluster IP configured?",
+        [
+            Answer("On the node with the most pods", "Then losing that node would lose the Service. Kubernetes avoids exactly that."),
+            Answer("On every node", "Close: every node *knows* it. See in the next cell whether an interface has it."),
+            Answer("On none", "Right, and the next cell proves it.", right=True),
         ],
     ),
     "02.no_pods": Quiz(
