@@ -220,7 +220,8 @@ def table(rows: list[Row], *, hide: bool = False):
             line.append("" if column.lesson == last else " ")
             line.append(*signs[cell.state])
             last = column.lesson
-        lines.append(line.append(f" {row.passed:>2}/{len(checks)}"))
+        line.append(f" {row.passed:>2}/{len(checks)}")
+        lines.append(line.append(f"  idle {row.idle_minutes} min" if row.idle_minutes > 0 else "", "dim"))
     for row in sorted((row for row in rows if row.stuck), key=lambda row: -row.stuck_minutes):
         words = f"{shown_name(row, hide)}: {row.stuck_minutes} min on {row.stuck.key} “{row.stuck.title}”: {row.hint}"
         lines.append(Text(words, "red"))

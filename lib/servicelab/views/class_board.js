@@ -2,7 +2,7 @@
 // that is about to be pressed doesn't move away.
 
 const SIGN = { passed: "✓", failing: "✗", untried: "" };
-const LONG_MINUTES = 5; // stuck for so long: another colour
+const LONG_MINUTES = 5; // stuck or idle for so long: another colour
 const SURE_MS = 4000;
 
 function say(element, text) {
@@ -24,7 +24,7 @@ function render({ model, el }) {
   const nameOf = (row) => (model.get("hide_names") ? `Student ${row.number}` : row.name);
 
   const drawHead = () => {
-    const cells = ["student", "passed", ""].map((text) => make("th", { scope: "col" }, text));
+    const cells = ["student", "passed", "idle", ""].map((text) => make("th", { scope: "col" }, text));
     let last = null;
     let group = null;
     for (const check of model.get("checks")) {
@@ -46,8 +46,9 @@ function render({ model, el }) {
       make("td", { class: place === 0 || checks[place].lesson !== checks[place - 1].lesson ? "first" : "" }, square),
     );
     const count = make("td", { class: "count" });
+    const idle = make("td", { class: "count" });
     const button = make("button", { type: "button" }, "reset");
-    const stuck = make("td", { class: "stuck", colspan: String(checks.length + 2) });
+    const stuck = make("td", { class: "stuck", colspan: String(checks.length + 3) });
     const why = make("tr", {}, make("td"), stuck);
     let timer = null;
     const calm = () => {
@@ -67,8 +68,8 @@ function render({ model, el }) {
       calm();
       model.send({ do: "reset", student: row.key });
     });
-    const element = make("tbody", { "data-student": row.key }, make("tr", {}, who, count, make("td", {}, button), ...boxes), why);
-    known.set(row.key, { row, element, who, squares, count, button, stuck, why, asking: () => timer !== null });
+    const element = make("tbody", { "data-student": row.key }, make("tr", {}, who, count, idle, make("td", {}, button), ...boxes), why);
+    known.set(row.key, { row, element, who, squares, count, idle, button, stuck, why, asking: () => timer !== null });
   };
 
   const update = (row) => {
@@ -88,6 +89,8 @@ function render({ model, el }) {
       square.setAttribute("aria-label", square.title);
     });
     say(parts.count, `${row.passed}/${checks.length}`);
+    say(parts.idle, row.idle > 0 ? `${row.idle} min` : ""); // since they checked or answered anything
+    parts.idle.classList.toggle("long", row.idle >= LONG_MINUTES && row.passed < checks.length);
     const busy = model.get("resetting").includes(row.key);
     if (!parts.asking()) say(parts.button, busy ? "resetting…" : "reset");
     parts.button.setAttribute("aria-label", `reset the lesson of ${nameOf(row)}`);
