@@ -1,8 +1,8 @@
 """`servicelab record`: run the lessons and store what they show as the expected outputs.
 
-Real Kubernetes is the reference, so it records on kind unless told otherwise. Whatever is only this machine's is taken out, an
-output that differs from the stored one only in what `tests/sanitize.cfg` masks is left as it was (so that `git diff` shows what
-changed in truth), and an output that should not be in a lesson is refused.
+Real Kubernetes is the reference, so it records on kind unless told otherwise. Whatever is only this machine's is taken out, and an
+output that should not be in a lesson is refused. A lesson is stored as one run showed it, so that an address in one cell is the address
+in the next; where nothing differs from what is stored but what `tests/sanitize.cfg` masks, the file is left as it was.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("record", help="store the lessons' outputs anew", description=text)
     cluster_options(parser)
     parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="numbers or files; all when none is given")
+    parser.add_argument("--fresh", action="store_true", help="store this run also where only masked things differ, such as pictures")
     parser.add_argument("--namespace", help="record in this namespace (stored as if it were the default one)")
     parser.set_defaults(run=run)
 
@@ -59,21 +60,22 @@ def run(args: argparse.Namespace) -> int:
     cluster = running(args)
     environment = {"SERVICELAB_CLUSTER": cluster.kind, "SERVICELAB_NAME": os.environ.get("SERVICELAB_NAME") or "servicelab"}
     for notebook in executing.find(",".join(args.notebooks) or None):
-        changed, seconds = record(notebook, environment, namespace=args.namespace, cluster_name=cluster.name)
+        changed, seconds = record(notebook, environment, namespace=args.namespace, cluster_name=cluster.name, fresh=args.fresh)
         print(f"✓ {notebook.name}: {len(changed)} cells changed, {seconds:.0f} s" + (f": {', '.join(changed)}" if changed else ""))
     return 0
 
 
 def record(
-    notebook: Path, environment: dict[str, str], *, namespace: str | None = None, cluster_name: str = "servicelab"
+    notebook: Path, environment: dict[str, str], *, namespace: str | None = None, cluster_name: str = "servicelab", fresh: bool = False
 ) -> tuple[list[str], float]:
-    """Run one notebook and store its outputs in it.
+    """Run one notebook, and store all of its outputs in it when any of them has changed.
 
     Args:
         notebook: the file.
         environment: environment variables for the run; they choose the cluster.
         namespace: where to run it; the outputs then say `default` instead.
         cluster_name: the cluster's name; the outputs then say `servicelab` instead.
+        fresh: store them in any case.
 
     Returns:
         tuple: the ids of the cells whose outputs have changed, and how many seconds it took.
@@ -101,12 +103,10 @@ def record(
         refuse(outputs, f"{notebook.name}, cell [{cell['id']}]")
         if not _same(cell["outputs"], outputs, rules):
             changed.append(cell["id"])
-            cell["outputs"] = outputs
-        cell["execution_count"] = count
-        for output in cell["outputs"]:
-            if output["output_type"] == "execute_result":
-                output["execution_count"] = count
-    notebook.write_text(dumps(content), encoding="utf-8")
+        fresh = fresh or cell["execution_count"] != count  # a cell that came, went or moved
+        cell["outputs"], cell["execution_count"] = outputs, count
+    if changed or fresh:
+        notebook.write_text(dumps(content), encoding="utf-8")
     return changed, outcome.seconds
 
 
