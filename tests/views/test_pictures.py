@@ -9,10 +9,10 @@ from view_objects import busy_world, endpoint_slice, keys, parsed, pod, service,
 
 from servicelab import certificates
 from servicelab.views import certificate_card, endpoints_over_time, packet_path, port_map, topology, who_answered
-from servicelab.views.drawing import Colours
+from servicelab.views.drawing import Colours, end_of, pod_circle
 from servicelab.views.path_evidence import Path, Step
 from servicelab.views.story import Story
-from servicelab.views.svg import SVG_MAY, Scene
+from servicelab.views.svg import SVG_MAY, Scene, width_of
 from servicelab.views.theme import DARK, LIGHT, OWNER_FILLS, STYLE, ink_on
 from servicelab.views.traffic import Tally
 
@@ -104,6 +104,15 @@ def contrast(one: str, two: str) -> float:
 
     bright, dark = sorted((light(one), light(two)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("ip", "radius", "shown"),
+    [("10.244.2.203", 24, "·2.203"), ("10.244.2.203", 20, "·203"), ("10.244.12.203", 24, "·203")],
+)
+def test_the_end_of_an_address_fits_into_its_circle(ip, radius, shown):
+    picture = Scene(60, 60, pod_circle(radius, "ready", "#0072B2", end_of(ip)), "a pod", "a pod")
+    assert f">{shown}</text>" in picture.svg() and width_of(shown, 12, mono=True) < 2 * radius
 
 
 def test_topology_draws_what_is_there_and_nothing_else():

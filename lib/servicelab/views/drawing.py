@@ -72,6 +72,8 @@ def pod_circle(radius: float, state: str, fill: str, label: str = "") -> list[No
         arm = radius / 2
         made.append(el("path", d=f"M{-arm:g} {-arm:g}L{arm:g} {arm:g}M{arm:g} {-arm:g}L{-arm:g} {arm:g}", stroke=fill, stroke_width=2))
     elif label:
+        if width_of(label, 12, mono=True) > 2 * radius - 3:
+            label = f"·{label.rpartition('.')[2]}"
         if state == "not ready":  # a plain ground under the address, which stripes would make hard to read
             wide = width_of(label, 12, mono=True) + 4
             made.append(el("rect", x=-wide / 2, y=-9, width=wide, height=17, rx=4, class_="paper", stroke="none"))

@@ -164,8 +164,8 @@ def _rows(world: World, tally: Tally, service: str) -> list[tuple[str, str, str,
 def draw(world: World, tally: Tally, service: str, client: str, url: str, colours: Colours, total: int) -> Scene:
     """The picture of one moment."""
     rows = _rows(world, tally, service)
-    step = 52.0 if len(rows) <= 10 else 26.0
-    radius = 20.0 if len(rows) <= 10 else 10.0
+    step = 56.0 if len(rows) <= 10 else 26.0
+    radius = 24.0 if len(rows) <= 10 else 10.0
     top = 84.0
     extra = [(reason, number) for reason, number in tally.failed.most_common(3)]
     if tally.unknown and tally.sent == total:
@@ -204,13 +204,13 @@ def _row(row: tuple[str, str, str, str], tally: Tally, y: float, radius: float, 
     share = f"{number}  ({100 * number / max(sum(tally.by_pod.values()), 1):.0f} %)"
     fill = colours(uid)
     label = f"…{name.rpartition('-')[2]}" if name.count("-") > 1 else name
-    long = BAR * number / most
+    long, high = BAR * number / most, min(radius, 20.0)
     return group(
         el("title", f"{name} {address}: {state}, {count(number, 'answer')}"),
         *pod_circle(radius, "terminating" if state == "gone" else state, fill, end_of(address) if radius > 15 else ""),
         text(radius + 10, 0 if radius > 15 else 4, fit(label, 80, 12, mono=True), "mono small"),
         text(radius + 10, 15, state, "small " + ("soft" if state == "ready" else "bad")) if radius > 15 else None,
-        el("rect", x=BAR_X - POD_X, y=-radius * 0.5, width=long, height=radius, rx=3, fill=fill, opacity=0.4 if state == "gone" else None),
+        el("rect", x=BAR_X - POD_X, y=-high / 2, width=long, height=high, rx=3, fill=fill, opacity=0.4 if state == "gone" else None),
         text(BAR_X - POD_X + long + 8, 4, share, "mono small"),
         key=f"pod:{uid}", x=POD_X, y=y,
     )  # fmt: skip
