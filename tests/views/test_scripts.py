@@ -10,6 +10,7 @@ import pytest
 from test_pictures import some_path
 from view_objects import busy_world, pod, service, world
 
+from servicelab.classroom.board import columns
 from servicelab.quizzes import Answer, Quiz
 from servicelab.quizzes.widget import QuizWidget
 from servicelab.views import packet_path, topology
@@ -199,3 +200,12 @@ def test_the_teachers_board_keeps_rows_hides_names_and_asks_before_it_resets(mou
     assert page.query_selector("tbody[data-student=ada]") is None
     page.evaluate("unmount()")
     assert page.evaluate("listening()") == 0
+
+
+def test_the_whole_board_fits_beside_jupyterlabs_files(mount):
+    """All lessons of a student in one line, at a window of 1280 pixels."""
+    checks = [{"key": one.key, "lesson": one.lesson, "title": one.title} for one in columns()]
+    rows = [board_row("somebody's name", 12, *["passed"] * len(checks), idle=12)]
+    page = mount(ClassBoard, checks=checks, rows=rows, line="1 student", hide_names=True, resetting=[])
+    page.evaluate("document.body.style.width = '1100px'")
+    assert page.evaluate("(board) => board.scrollWidth - board.clientWidth", page.query_selector(".sl-board")) == 0
