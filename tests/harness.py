@@ -108,7 +108,7 @@ class Kube:
 
         Args:
             condition: for kubectl: ``"condition=Ready"``, ``"delete"``, ``"jsonpath=…"``, with ``target`` such as ``"pod/x"``; or a
-                function, looked at until it returns something true (an AssertionError of its means "not yet", too).
+                function, looked at until it returns something true (an AssertionError or LookupError of its means "not yet", too).
 
         Returns:
             What the function returned.
@@ -161,6 +161,8 @@ def eventually(condition: Callable[[], Any], timeout: float = WAIT, interval: fl
             last = f"it returned {result!r}"
         except AssertionError as error:
             result, last = None, str(error)
+        except LookupError as error:  # a field that isn't there yet
+            result, last = None, f"{type(error).__name__}: {error}"
         if result:
             return result
         if time.monotonic() > deadline:

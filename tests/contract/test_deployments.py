@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 
+import pytest
 from workloads import NGINX, deployment
+
+from harness import WAIT
 
 HASH = re.compile(r"[bcdf456789]{6,10}")
 
@@ -54,8 +58,9 @@ def test_a_deployment_makes_a_replica_set_and_pods_that_bear_its_hash(kube):
         "Available": ("True", "MinimumReplicasAvailable", "Deployment has minimum availability."),
         "Progressing": ("True", "NewReplicaSetAvailable", f'ReplicaSet "plain-{suffix}" has successfully progressed.'),
     }
-    assert events(kube, "plain") == [f"Scaled up replica set plain-{suffix} from 0 to 2"]
-    assert len(events(kube, f"plain-{suffix}")) == 2
+    # controllers send their events on the side
+    kube.wait(lambda: events(kube, "plain") == [f"Scaled up replica set plain-{suffix} from 0 to 2"])
+    kube.wait(lambda: len(events(kube, f"plain-{suffix}")) == 2)
 
 
 def test_a_rolling_update_never_goes_below_what_must_be_available(kube):
@@ -63,18 +68,21 @@ def test_a_rolling_update_never_goes_below_what_must_be_available(kube):
     kube.rollout("rolling")
     kube.kubectl("set", "env", "deployment/rolling", "ROUND=2")
     lowest, highest = 3, 3
-    while True:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
         status = kube.get("deployment", "rolling")["status"]
         lowest, highest = min(lowest, status.get("availableReplicas", 0)), max(highest, status["replicas"])
         if status["observedGeneration"] == 2 and status.get("updatedReplicas") == status["replicas"] == 3 == status.get(
             "availableReplicas"
         ):
             break
+    else:
+        pytest.fail(f"not rolled out: {status}")
     assert lowest >= 3  # 25 % of 3, rounded down, may be unavailable
     assert highest <= 4  # 25 % of 3, rounded up, may be there in addition
     old, new = replica_sets(kube, "rolling")["1"], replica_sets(kube, "rolling")["2"]
     assert (old["spec"]["replicas"], new["spec"]["replicas"]) == (0, 3)
-    assert events(kube, "rolling") == [
+    expected = [
         f"Scaled up replica set {old['metadata']['name']} from 0 to 3",
         f"Scaled up replica set {new['metadata']['name']} from 0 to 1",
         f"Scaled down replica set {old['metadata']['name']} from 3 to 2",
@@ -83,6 +91,7 @@ def test_a_rolling_update_never_goes_below_what_must_be_available(kube):
         f"Scaled up replica set {new['metadata']['name']} from 2 to 3",
         f"Scaled down replica set {old['metadata']['name']} from 1 to 0",
     ]
+    kube.wait(lambda: events(kube, "rolling") == expected)
 
 
 def test_undo_goes_back_to_the_first_template_as_a_new_revision(kube):
@@ -129,16 +138,19 @@ def test_recreate_makes_new_pods_only_after_the_old_ones_are_gone(kube):
     kube.rollout("again")
     before = {pod["metadata"]["uid"] for pod in kube.list("pods", "app=again")}
     kube.kubectl("set", "env", "deployment/again", "ROUND=2")
-    while True:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
         now = {pod["metadata"]["uid"] for pod in kube.list("pods", "app=again")}
         assert now <= before or now.isdisjoint(before), "old and new pods at the same time"
         if len(now - before) == 2:
             break
+    else:
+        pytest.fail("the new pods did not come")
     kube.rollout("again")
 
 
 def test_a_rollout_that_gets_nowhere_is_reported_and_leaves_the_old_pods_alone(kube):
-    kube.apply(deployment("stuck", 2, spec={"progressDeadlineSeconds": 3}))
+    kube.apply(deployment("stuck", 2, spec={"progressDeadlineSeconds": 8}))
     kube.rollout("stuck")
     kube.kubectl("set", "image", "deployment/stuck", f"nginx={NGINX}-nowhere.invalid/x:y".replace(f"{NGINX}-", ""))
     done = kube.kubectl("rollout", "status", "deployment/stuck", "--timeout=60s", check=False, timeout=80)
@@ -151,6 +163,12 @@ def test_a_rollout_that_gets_nowhere_is_reported_and_leaves_the_old_pods_alone(k
     assert (found["status"]["availableReplicas"], found["status"]["unavailableReplicas"]) == (2, 1)
 
 
+def owner_of(kube, pod: str) -> str:
+    """The name of a pod's owner; empty when it has none, or is gone."""
+    found = [each for each in kube.list("pods") if each["metadata"]["name"] == pod]
+    return next((owner["name"] for each in found for owner in each["metadata"].get("ownerReferences") or ()), "")
+
+
 def test_a_relabelled_pod_is_released_and_replaced_and_taken_back(kube):
     kube.apply(deployment("adopt", 2))
     kube.rollout("adopt")
@@ -160,7 +178,7 @@ def test_a_relabelled_pod_is_released_and_replaced_and_taken_back(kube):
     kube.wait(lambda: "ownerReferences" not in kube.get("pod", name)["metadata"])
     kube.wait(lambda: len(kube.list("pods", "app=adopt")) == 2)
     kube.kubectl("label", "pod", name, "app=adopt", "--overwrite")
-    kube.wait(lambda: f"Deleted pod: {name}" in events(kube, rs) or kube.get("pod", name)["metadata"]["ownerReferences"][0]["name"] == rs)
+    kube.wait(lambda: f"Deleted pod: {name}" in events(kube, rs) or owner_of(kube, name) == rs)
     kube.wait(lambda: len([pod for pod in kube.list("pods", "app=adopt") if "deletionTimestamp" not in pod["metadata"]]) == 2)
 
 
@@ -199,4 +217,4 @@ def test_pods_that_cannot_be_made_are_reported(kube):
 
     kube.wait(failure)
     rs = replica_sets(kube, "refused")["1"]["metadata"]["name"]
-    assert any(message.startswith("Error creating: pods") for message in events(kube, rs))
+    kube.wait(lambda: any(message.startswith("Error creating: pods") for message in events(kube, rs)))

@@ -56,7 +56,7 @@ def test_http_probes_and_their_words(kube: Kube):
         )
     )
     kube.wait(lambda: [s["ready"] for s in kube.get("pod", name)["status"]["containerStatuses"]] == [False, False, True])
-    assert "kube-probe/1.34" in kube.kubectl("logs", name, "-c", "c").stdout
+    kube.wait(lambda: "kube-probe/1.34" in kube.kubectl("logs", name, "-c", "c").stdout)
 
 
 def test_liveness_restarts(kube: Kube):

@@ -35,7 +35,9 @@ def unique(stem: str) -> str:
 
 
 def container(kube: Kube, name: str, which: int = 0, key: str = "containerStatuses") -> dict:
-    return kube.get("pod", name)["status"].get(key, [])[which]
+    statuses = kube.get("pod", name)["status"].get(key) or []
+    assert len(statuses) > which, f"{name} has no status of container {which} yet"
+    return statuses[which]
 
 
 def reason(kube: Kube, name: str) -> str:
@@ -116,12 +118,18 @@ def test_restart_policy_never(kube: Kube, script: str, phase: str, state: dict):
 def test_crash_loop_with_termination_message(kube: Kube):
     name = unique("crash")
     kube.apply(pod(name, sh("echo bye > /dev/termination-log; exit 3")))
-    kube.wait(lambda: reason(kube, name) == "CrashLoopBackOff" and container(kube, name)["restartCount"] >= 1)
-    status = container(kube, name)
+
+    def in_back_off() -> dict:
+        status = container(kube, name)  # one look: a moment later it may run again
+        assert status["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" and status["restartCount"] >= 1, status
+        return status
+
+    status = kube.wait(in_back_off)
     last = status["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"], last["message"]) == (3, "Error", "bye\n")
     uid = kube.get("pod", name)["metadata"]["uid"]
-    assert status["state"]["waiting"]["message"] == f"back-off 10s restarting failed container=c pod={name}_{kube.name}({uid})"
+    pause = 10 * 2 ** (status["restartCount"] - 1)
+    assert status["state"]["waiting"]["message"] == f"back-off {pause}s restarting failed container=c pod={name}_{kube.name}({uid})"
     assert kube.get("pod", name)["status"]["phase"] == "Running"
     text = f"Back-off restarting failed container c in pod {name}_{kube.name}({uid})"
     kube.wait(lambda: ("BackOff", text) in events(kube, name))
@@ -144,8 +152,13 @@ def test_on_failure_restarts_until_success(kube: Kube):
 def test_unknown_image(kube: Kube):
     name = unique("noimg")
     kube.apply(pod(name, {"image": "nosuch/image:1"}))
-    kube.wait(lambda: reason(kube, name) == "ImagePullBackOff")
-    message = container(kube, name)["state"]["waiting"]["message"]
+
+    def in_back_off() -> str:
+        waiting = container(kube, name)["state"].get("waiting", {})  # one look: a moment later it may pull again
+        assert waiting.get("reason") == "ImagePullBackOff"
+        return waiting["message"]
+
+    message = kube.wait(in_back_off)
     assert message.startswith('Back-off pulling image "nosuch/image:1": ErrImagePull: ') and 'docker.io/nosuch/image:1"' in message
     kube.wait(
         lambda: (
@@ -186,7 +199,7 @@ def test_init_containers_in_order(kube: Kube):
     ]
     kube.apply(made)
     kube.wait("condition=Ready", f"pod/{name}")
-    assert kube.kubectl("logs", name, "-c", "c").stdout == "one\ntwo\n"
+    kube.wait(lambda: kube.kubectl("logs", name, "-c", "c").stdout == "one\ntwo\n")
     assert [s["state"]["terminated"]["reason"] for s in kube.get("pod", name)["status"]["initContainerStatuses"]] == ["Completed"] * 2
 
 
@@ -196,7 +209,7 @@ def test_sidecar_runs_beside_the_others_and_ends_with_them(kube: Kube):
     made["spec"]["initContainers"] = [{"name": "web", "image": NGINX, "restartPolicy": "Always"}]
     kube.apply(made)
     kube.wait("jsonpath={.status.phase}=Succeeded", f"pod/{name}")
-    assert kube.kubectl("logs", name, "-c", "c").stdout == "<!DOCTYPE html>\n"
+    kube.wait(lambda: kube.kubectl("logs", name, "-c", "c").stdout == "<!DOCTYPE html>\n")
 
 
 def test_containers_share_network_and_hostname_not_processes_or_files(kube: Kube):
@@ -252,7 +265,7 @@ def test_read_only_root(kube: Kube):
         )
     )
     kube.wait("jsonpath={.status.phase}=Succeeded", f"pod/{name}")
-    assert [line for line in kube.kubectl("logs", name).stdout.splitlines() if line.isdigit()] == ["1", "0"]
+    kube.wait(lambda: [line for line in kube.kubectl("logs", name).stdout.splitlines() if line.isdigit()] == ["1", "0"])
 
 
 def test_host_network(kube: Kube):
