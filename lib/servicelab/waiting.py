@@ -427,10 +427,13 @@ class _Silent:
 
 
 class _Bar:
-    """A widget in a notebook: its traits change (never the cell's outputs), and it goes when the waiting is over."""
+    """A widget in a notebook; when the waiting is over, its place in the cell's outputs is left empty.
+
+    A closed widget alone would leave its id there, and a notebook that is opened again would show "model not found".
+    """
 
     def __init__(self, title: str) -> None:
-        self._title, self._widget = title, None
+        self._title, self._widget, self._shown = title, None, None
 
     def __enter__(self) -> Callable[[State, float], None]:
         return self._show
@@ -446,12 +449,13 @@ class _Bar:
             from IPython.display import display
 
             self._widget = ipywidgets.HTML(text)
-            display(self._widget)
+            self._shown = display(self._widget, display_id=True)
         else:
             self._widget.value = text
 
     def __exit__(self, *_: object) -> None:
         if self._widget is not None:
+            self._shown.update({"text/plain": ""}, raw=True)
             self._widget.close()
 
 

@@ -132,3 +132,20 @@ def test_who_answered_counts_while_it_runs_and_stops_when_told(opened, fresh):
     assert running == "False"
     page.until(f"([answered]) => {count} === answered", int(answered), what="the picture's number is the tally's")
     assert int(answered) >= 10
+
+
+def test_the_capstones_board_follows_a_repair(opened):
+    mend = "for command in shop.solution('selector'):\n    print(lab.kubectl(*command.split()[1:]))"
+    page = opened("shop = lab.break_it(seed=3, faults=['selector'])\nshop", "lab.board()", mend, "lab.reset()")
+    label = "document.querySelector('.sl-view svg').getAttribute('aria-label')"
+    for cell in ("c0", "c1", "c2"):
+        page.run(cell)
+    try:
+        page.assert_drawn()
+        page.until(f"() => /^[0-4] of 5 connections work/.test({label})", what="a board with a broken connection")
+        page.run("c3")
+        page.until(f"() => {label}.startsWith('5 of 5 connections work')", what="the board sees the repair")
+    finally:
+        page.run("c4")
+    gone = "() => document.querySelector('.sl-notice').textContent.includes('There is no application')"
+    page.until(gone, what="the board says it is gone")
