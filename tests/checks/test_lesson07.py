@@ -11,7 +11,7 @@ import pytest
 from harness import eventually
 from servicelab import capstone, certificates
 from servicelab.capstone import calls, objects
-from servicelab.capstone.plan import FAULTS, THEMES, make, misspelt, other_namespace
+from servicelab.capstone.plan import FAULTS, HEALTH, THEMES, make, misspelt, other_namespace
 from servicelab.checks import check
 from servicelab.errors import LabError, NotFound
 from servicelab.views import board as boards
@@ -244,6 +244,35 @@ def test_all_six_at_once_then_wrong_turns_then_nothing_is_left(shop):
     assert [c["metadata"]["name"] for c in lab.list("configmaps")] in ([], ["kube-root-ca.crt"])
     with pytest.raises(NotFound):
         lab.get("namespaces", other_namespace(lab.namespace))
+
+
+def test_pods_of_the_version_before_are_waited_for(shop):
+    made = shop.lab.break_it(14, faults=["readiness"])
+    probe = "/spec/template/spec/containers/0/readinessProbe"
+    shop.run(f'patch deployment {made.plan.misread} --type=json -p [{{"op":"remove","path":"{probe}"}}]')
+    shop.kube.rollout(made.plan.misread)
+    shop.fails("servers_are_ready", saying="no readiness probe any more", hint="ask the right one")
+    server = next(server for server in made.plan.servers if server.name == made.plan.misread)
+
+    def probes() -> list[dict | None]:
+        found = shop.kube.list("pods", f"app={server.name}")
+        return [pod["spec"]["containers"][0].get("readinessProbe") for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    for seconds in range(4, 16):  # names follow from the template: until one of the old pods is the first that the check looks at
+        slow = {"httpGet": {"path": HEALTH, "port": server.port}, "initialDelaySeconds": seconds}
+        value = json.dumps(slow, separators=(",", ":"))
+        shop.run(f'patch deployment {server.name} --type=json -p [{{"op":"add","path":"{probe}","value":{value}}}]')
+
+        def come(seconds=seconds) -> list[dict | None]:
+            now = probes()
+            assert any(one and one["initialDelaySeconds"] == seconds for one in now)
+            return now
+
+        if shop.kube.wait(come)[0] is None:
+            break
+    else:
+        pytest.fail("no old pod came first")
+    shop.passes("servers_are_ready")  # the pods without a probe serve on until the new ones are ready
 
 
 def test_without_a_second_namespace_the_name_is_broken_in_another_way(shop, monkeypatch):

@@ -127,12 +127,14 @@ def servers_are_ready(lab) -> str:
             name = pod["metadata"]["name"]
             probe = pod["spec"]["containers"][0].get("readinessProbe")
             if probe is None:
+                deployment = find(lab, "deployments", server.name) or {"spec": {"template": pod}}
+                asks = deployment["spec"]["template"]["spec"]["containers"][0].get("readinessProbe") is not None
                 raise Missing(
                     f"the pods of {server.name} have no readiness probe any more",
                     "Now every pod counts as ready as soon as it runs, whether or not its program is. Is that what you want?",
                     "Don't take the question away: ask the right one.",
                     f"kubectl edit deployment {server.name}: readinessProbe: {{httpGet: {{path: /healthz, port: {server.port}}}}}",
-                    settles=False,
+                    settles=asks,  # mended by now: this pod is of the version before, and goes
                 )
             if is_ready(pod):
                 continue
