@@ -32,6 +32,7 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 # The most that is sent and not yet taken by a slow client before the program in the container has to wait, in bytes.
 HIGH_WATER = 1 << 20
 PONG_TIMEOUT = 5.0  # seconds
+PINGS = 4
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
@@ -177,7 +178,8 @@ class _Channels:
     async def open(self) -> None:
         """Accepts the connection, and waits until the client reads.
 
-        kubectl before 1.33 throws away what comes before it has made its streams; it answers a ping only after that.
+        kubectl before 1.33 throws away what comes before it has made its streams. It reads, and answers pings, in a thread beside the
+        one that makes them: several answered pings leave that one the time.
         """
         offered = [p.strip() for p in self._request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
         if not set(offered) & set(PROTOCOLS):
@@ -187,14 +189,18 @@ class _Channels:
         await self._socket.prepare(self._request)
         await self._socket.ping(b"ready")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PONG_TIMEOUT
+        deadline, answered = loop.time() + PONG_TIMEOUT, 0
         while True:
             try:
                 message = await asyncio.wait_for(self._socket.receive(), max(0.01, deadline - loop.time()))
             except asyncio.TimeoutError:
                 break  # a client that answers no pings: it has had its time
             if message.type == WSMsgType.PONG:
-                break
+                answered += 1
+                if answered == PINGS:
+                    break
+                await self._socket.ping(b"ready")
+                continue
             self._early.append(message)
             if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                 break
