@@ -208,10 +208,10 @@ class Page:
         """A cell's element, for Playwright."""
         return self.page.evaluate_handle("(id) => lesson.node(id)", cell).as_element()
 
-    def until(self, condition: str, *args: Any, what: str = "") -> None:
-        """Waits until JavaScript is true of the page; on a timeout says what was awaited."""
+    def until(self, condition: str, *args: Any, what: str = "") -> Any:
+        """Waits until JavaScript is true of the page, and returns what it gave; on a timeout says what was awaited."""
         try:
-            self.page.wait_for_function(condition, arg=list(args) or None, polling=50)
+            return self.page.wait_for_function(condition, arg=list(args) or None, polling=50).json_value()
         except Exception as error:
             raise AssertionError(f"{self.notebook}: not within {PAGE_SECONDS} s: {what or condition}") from error
 
@@ -227,8 +227,7 @@ class Page:
 
     def cut_off(self) -> list[str]:
         """Text that can't be read whole at this width of the window: the cell, and what is wrong with it."""
-        self.until("() => !lesson.moving()", what="pictures that have come to rest")
-        return self.page.evaluate("lesson.cutOff()")
+        return self.until("() => lesson.cutOff()", what="pictures that have come to rest")
 
     def theme(self, name: str) -> None:
         """Wears JupyterLab's theme of this name."""

@@ -8,6 +8,17 @@ window.lesson = (() => {
   const watched = new WeakSet();
   let kernelEnded = () => {};
 
+  const moving = () => Boolean(document.querySelector(".sl-view .sl-leave"))
+    || document.getAnimations().some(({ effect, playState }) => playState === "running" && effect?.target?.closest(".sl-view"));
+
+  /** The texts of an SVG that lie outside its frame, in part or whole. */
+  function outOfPicture(picture) {
+    const frame = picture.getBoundingClientRect();
+    const out = ({ left, right, top, bottom, width }) =>
+      width && (left < frame.left - 1 || right > frame.right + 1 || top < frame.top - 1 || bottom > frame.bottom + 1);
+    return [...picture.querySelectorAll("text")].filter((text) => out(text.getBoundingClientRect())).map((text) => text.textContent);
+  }
+
   /** Resolves with "ran", "kernel ended" or "too late", whichever comes first. */
   function raced(running, seconds) {
     const context = panel().sessionContext;
@@ -67,11 +78,13 @@ window.lesson = (() => {
       return wrong;
     },
 
-    /** Whether a picture is on its way from one moment to the next. */
-    moving: () => document.getAnimations().some(({ effect, playState }) => playState === "running" && effect?.target?.closest(".sl-view")),
+    /** Whether a picture is on its way from one moment to the next: a shape moves, or one that has faded is still to be taken out. */
+    moving,
+    outOfPicture,
 
-    /** Text that can't be read whole at this width of the window. */
+    /** Text that can't be read whole at this width of the window; null while a picture moves, in the same breath, since it may begin at any time. */
     cutOff: () => {
+      if (moving()) return null;
       const wrong = [];
       for (const cell of panel().content.widgets) {
         const id = cell.model.id;
@@ -82,13 +95,7 @@ window.lesson = (() => {
           if (box.scrollWidth > box.clientWidth + 1) wrong.push(`${id}: ${box.className} is ${box.scrollWidth - box.clientWidth} px too wide`);
         }
         for (const picture of cell.node.querySelectorAll(".sl-view > svg")) {
-          const frame = picture.getBoundingClientRect();
-          for (const text of picture.querySelectorAll("text")) {
-            const { left, right, top, bottom, width } = text.getBoundingClientRect();
-            if (width && (left < frame.left - 1 || right > frame.right + 1 || top < frame.top - 1 || bottom > frame.bottom + 1)) {
-              wrong.push(`${id}: "${text.textContent}" reaches out of its picture`);
-            }
-          }
+          for (const text of outOfPicture(picture)) wrong.push(`${id}: "${text}" reaches out of its picture`);
         }
       }
       return wrong;

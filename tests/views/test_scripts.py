@@ -10,6 +10,7 @@ import pytest
 from test_pictures import some_path
 from view_objects import busy_world, pod, service, world
 
+from harness import ROOT
 from servicelab.classroom.board import columns
 from servicelab.quizzes import Answer, Quiz
 from servicelab.quizzes.widget import QuizWidget
@@ -59,6 +60,28 @@ def test_a_redrawn_scene_keeps_its_shapes_moves_them_and_lets_the_lost_ones_fade
     assert page.evaluate("document.querySelectorAll('.sl-leave').length") == 1
     page.wait_for_function("document.querySelectorAll('.sl-leave').length === 0")
     assert page.evaluate(counted) == 3
+
+
+def test_a_picture_that_has_shrunk_is_at_rest_only_when_its_lost_shapes_are_out(mount):
+    """Lesson tests look for texts that reach out of a picture; a faded shape below a smaller one isn't such a text."""
+    waiting = pod("web-66b6c48dd5-aaaaa", owner="web", node="", ip="", phase="Pending", ready=False)
+    page = mount(View, scene=scene_of(world([waiting], [])))
+    page.add_script_tag(path=ROOT / "tests/browser/page.js")
+    picture = "document.querySelector('#cell svg')"
+    page.wait_for_function("!lesson.moving()")
+    assert page.evaluate(f"lesson.outOfPicture({picture})") == []
+    moving, out = page.evaluate(
+        """async (scene) => {
+          model.set("scene", scene);
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          document.getAnimations().forEach((animation) => animation.finish());  // what late timers of a busy machine bring about
+          return [lesson.moving(), lesson.outOfPicture(document.querySelector("#cell svg"))];
+        }""",
+        scene_of(world([], [])),
+    )
+    assert moving and "web ×1" in out
+    page.wait_for_function("!lesson.moving()")
+    assert page.evaluate(f"lesson.outOfPicture({picture})") == []
 
 
 def test_what_python_draws_and_what_the_browser_draws_is_the_same(mount):
