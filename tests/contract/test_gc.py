@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from workloads import deployment, pod, service
+from workloads import HELD, HELD_FOR, deployment, let_go, pod, service
 
 
 def names(kube, kind: str, selector: str) -> list[str]:
@@ -25,12 +25,14 @@ def test_background_deletion_takes_replica_sets_and_pods_along(kube):
 
 
 def test_foreground_deletion_takes_the_owner_last(kube):
-    kube.apply(deployment("fore", pod={"terminationGracePeriodSeconds": 3}, lifecycle={"preStop": {"exec": {"command": ["sleep", "2"]}}}))
+    kube.apply(deployment("fore", pod={"terminationGracePeriodSeconds": HELD_FOR}, lifecycle=HELD))
     kube.rollout("fore")
+    held = names(kube, "pods", "app=fore")
     kube.kubectl("delete", "deployment", "fore", "--cascade=foreground", "--wait=false")
     found = kube.get("deployment", "fore")
     assert found["metadata"]["finalizers"] == ["foregroundDeletion"]
     assert found["metadata"]["deletionTimestamp"]
+    let_go(kube, *held)
     kube.wait("delete", "deployment/fore")
     assert gone(kube, "fore", "replicasets", "pods")
 

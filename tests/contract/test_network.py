@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from workloads import LISTENS
 
 CLIENT = "curlimages/curl:8.16.0"
 SERVER = "nginx:1.29-alpine"
@@ -12,6 +13,8 @@ def _pod(name: str, image: str, node: str) -> dict:
     container = {"name": name, "image": image}
     if image == CLIENT:
         container["command"] = ["sleep", "100000"]
+    else:
+        container["startupProbe"] = LISTENS
     spec = {"nodeName": node, "terminationGracePeriodSeconds": 1, "containers": [container]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 
 import pytest
-from workloads import deployment, pod, service
+from workloads import HELD, HELD_FOR, LISTENS, deployment, let_go, pod, service
 
 from harness import eventually
 
@@ -20,7 +20,7 @@ REFUSED = 7  # curl's exit status for "connection refused"
 def web(kube):
     """Two pods that answer with their names, on two nodes, and a client on each worker."""
     clients = [pod(f"client{number}", spec={"nodeSelector": {"kubernetes.io/hostname": kube.nodes[number]}}) for number in (1, 2)]
-    kube.apply([deployment("web"), *clients])
+    kube.apply([deployment("web", startupProbe=LISTENS), *clients])
     kube.rollout("web")
     kube.wait("condition=Ready", "pod/client1", "pod/client2")
     return {each["metadata"]["name"]: each for each in kube.list("pods", "app=web")}
@@ -28,7 +28,7 @@ def web(kube):
 
 def curl(kube, client: str, url: str, times: int = 1) -> list[str]:
     """What some requests were answered, each over a connection of its own."""
-    loop = f"for i in $(seq {times}); do curl -sS --max-time 4 {url} || exit $?; done"
+    loop = f"for i in $(seq {times}); do curl -sS --max-time 20 {url} || exit $?; done"
     done = kube.kubectl("exec", client, "--", "sh", "-c", loop, check=False)
     assert done.returncode == 0, f"curl {url} in {client}: {done.returncode} {done.stderr}"
     return done.stdout.split()
@@ -184,7 +184,7 @@ def test_a_named_port_is_looked_up_in_each_pod(kube):
 
 
 def test_a_pod_that_is_not_ready_gets_no_traffic_unless_so_published(kube, web):
-    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 1}
     kube.apply([deployment("moody", 1, readinessProbe=probe), service("moody", {"app": "moody"})])
     kube.apply(service("moody-all", {"app": "moody"}, publishNotReadyAddresses=True))
     name = kube.wait(lambda: [each["metadata"]["name"] for each in kube.list("pods", "app=moody") if each["status"].get("podIP")])[0]
@@ -203,10 +203,8 @@ def test_a_pod_that_is_not_ready_gets_no_traffic_unless_so_published(kube, web):
 
 
 def test_a_terminating_pod_leaves_and_its_connections_stay(kube, web):
-    hold = {"preStop": {"exec": {"command": ["sleep", "20"]}}}
-    kube.apply(
-        [deployment("leaving", 2, pod={"terminationGracePeriodSeconds": 22}, lifecycle=hold), service("leaving", {"app": "leaving"})]
-    )
+    held = deployment("leaving", 2, pod={"terminationGracePeriodSeconds": HELD_FOR}, lifecycle=HELD)
+    kube.apply([held, service("leaving", {"app": "leaving"})])
     kube.rollout("leaving")
     url = f"http://{cluster_ip(kube, 'leaving')}"
     eventually(lambda: status(kube, "client1", url) == 0)
@@ -219,19 +217,22 @@ def test_a_terminating_pod_leaves_and_its_connections_stay(kube, web):
         return True
 
     kube.wait(conditions)
-    eventually(lambda: victim not in curl(kube, "client1", url, 12), timeout=15)
+    eventually(lambda: victim not in curl(kube, "client1", url, 12), timeout=HELD_FOR / 2)
+    let_go(kube, *(each["metadata"]["name"] for each in kube.list("pods", "app=leaving") if each["status"]["phase"] == "Running"))
 
 
 def test_the_last_pods_serve_on_while_they_terminate(kube, web):
-    hold = {"preStop": {"exec": {"command": ["sleep", "8"]}}}
-    kube.apply([deployment("last", 1, pod={"terminationGracePeriodSeconds": 10}, lifecycle=hold), service("last", {"app": "last"})])
+    held = deployment("last", 1, pod={"terminationGracePeriodSeconds": HELD_FOR}, lifecycle=HELD)
+    kube.apply([held, service("last", {"app": "last"})])
     kube.rollout("last")
+    (name,) = (each["metadata"]["name"] for each in kube.list("pods", "app=last"))
     url = f"http://{cluster_ip(kube, 'last')}"
     eventually(lambda: status(kube, "client1", url) == 0)
     kube.kubectl("scale", "deployment/last", "--replicas=0")
     kube.wait(lambda: [each["conditions"]["terminating"] for each in endpoints(kube, "last")] == [True])
     assert status(kube, "client1", url) == 0
-    eventually(lambda: status(kube, "client1", url) == REFUSED, timeout=30)
+    let_go(kube, name)
+    eventually(lambda: status(kube, "client1", url) == REFUSED)
 
 
 def test_a_client_with_affinity_keeps_its_pod(kube, web):
@@ -248,7 +249,7 @@ def test_a_node_port_on_every_node_hides_the_client(kube, web):
     for address in internal_ips(kube):
         eventually(lambda address=address: outside(kube, f"http://{address}:{port}")[0] == 0)
         for _ in range(4):
-            outside(kube, f"http://{address}:{port}/through-the-door")
+            eventually(lambda address=address: outside(kube, f"http://{address}:{port}/through-the-door")[0] == 0)
     addresses = set().union(*seen(kube, web, "through-the-door", 4 * len(kube.nodes)).values())
     # Masqueraded: each pod saw a node's address (of its cable to the node, or of its own node's end of the pod's).
     gateways = {re.sub(r"\d+$", "1", each["status"]["podIP"]) for each in web.values()}

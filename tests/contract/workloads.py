@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness import Kube
 
 NGINX = "nginx:1.29-alpine"
 SAYS_ITS_NAME = 'hostname > /usr/share/nginx/html/index.html; exec nginx -g "daemon off;"'
+LISTENS = {"tcpSocket": {"port": 80}, "periodSeconds": 1, "failureThreshold": 120}  # a startup probe: else pods are ready too early
+HELD = {"preStop": {"exec": {"command": ["sh", "-c", "until [ -e /tmp/let-go ]; do sleep 0.1; done"]}}}
+HELD_FOR = 100  # seconds at most; a fixed pause would be over before a busy machine has looked
+
+
+def let_go(kube: Kube, *names: str) -> None:
+    """End the preStop hook ``HELD`` of pods, which terminate until then."""
+    for name in names:
+        kube.exec(name, "touch", "/tmp/let-go")
 
 
 def deployment(name: str, replicas: int = 2, *, spec: dict | None = None, pod: dict | None = None, **container: Any) -> dict:
