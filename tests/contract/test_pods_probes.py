@@ -6,6 +6,9 @@ from test_pods_run import CURL, container, events, pod, sh, unique
 
 from harness import Kube
 
+PATIENT = {"periodSeconds": 1, "timeoutSeconds": 20}  # a busy machine takes longer than the default second to run a command in a pod
+
+
 
 def test_readiness_follows_the_probe(kube: Kube):
     name = unique("ready")
@@ -15,7 +18,7 @@ def test_readiness_follows_the_probe(kube: Kube):
             {
                 "readinessProbe": {
                     "exec": {"command": ["sh", "-c", "echo no file; test -e /tmp/ok"]},
-                    "periodSeconds": 1,
+                    **PATIENT,
                     "failureThreshold": 1,
                 }
             },
@@ -67,7 +70,7 @@ def test_liveness_restarts(kube: Kube):
             sh(
                 "touch /tmp/ok; trap 'exit 0' TERM; while :; do sleep 0.1; done",
                 image=CURL,
-                livenessProbe={"exec": {"command": ["test", "-e", "/tmp/ok"]}, "periodSeconds": 1, "failureThreshold": 2},
+                livenessProbe={"exec": {"command": ["test", "-e", "/tmp/ok"]}, "failureThreshold": 2, **PATIENT},
             ),
         )
     )
@@ -84,16 +87,17 @@ def test_startup_probe_holds_the_others_back(kube: Kube):
         pod(
             name,
             sh(
-                "sleep 2; touch /tmp/up; sleep 1000",
-                startupProbe={"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 60},
-                livenessProbe={"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 1, "failureThreshold": 1},
-                readinessProbe={"exec": {"command": ["true"]}, "periodSeconds": 1},
+                "sleep 1000",
+                startupProbe={"exec": {"command": ["sh", "-c", "echo not up; test -e /tmp/up"]}, "failureThreshold": 600, **PATIENT},
+                livenessProbe={"exec": {"command": ["test", "-e", "/tmp/up"]}, "failureThreshold": 1, **PATIENT},
+                readinessProbe={"exec": {"command": ["true"]}, **PATIENT},
             ),
         )
     )
-    kube.wait("jsonpath={.status.phase}=Running", f"pod/{name}")
+    kube.wait(lambda: ("Unhealthy", "Startup probe failed: not up\n") in events(kube, name))
     first = container(kube, name)
     assert first["ready"] is False and first["started"] is False
+    kube.exec(name, "touch", "/tmp/up")
     kube.wait("condition=Ready", f"pod/{name}")
     assert container(kube, name)["restartCount"] == 0 and container(kube, name)["started"]
 
@@ -101,6 +105,5 @@ def test_startup_probe_holds_the_others_back(kube: Kube):
 def test_a_slow_command_fails_its_probe(kube: Kube):
     name = unique("slow")
     kube.apply(pod(name, {"readinessProbe": {"exec": {"command": ["sleep", "30"]}, "periodSeconds": 1, "timeoutSeconds": 1}}))
-    kube.wait(lambda: any("timed out" in text for what, text in events(kube, name) if what == "Unhealthy"))
-    text = next(text for what, text in events(kube, name) if what == "Unhealthy")
+    (text, *_) = kube.wait(lambda: [text for what, text in events(kube, name) if what == "Unhealthy" and "timed out" in text])
     assert text.startswith("Readiness probe failed: command timed out: ")
