@@ -24,13 +24,18 @@ def unschedulable(kube, name: str) -> str:
     text = kube.wait(message)
     assert kube.get("pod", name)["status"]["phase"] == "Pending"
 
-    def event() -> list:
-        found = kube.list("events")
-        return [each for each in found if each["involvedObject"]["name"] == name and each["reason"] == "FailedScheduling"]
+    def agrees() -> bool:
+        found = [(each["message"], each["type"], each["reportingComponent"]) for each in events(kube, name, "FailedScheduling")]
+        assert (text, "Warning", "default-scheduler") in found, found
+        return True
 
-    last = kube.wait(event)[-1]
-    assert (last["message"], last["type"], last["reportingComponent"]) == (text, "Warning", "default-scheduler")
+    kube.wait(agrees)
     return text
+
+
+def events(kube, name: str, reason: str) -> list[dict]:
+    """A pod's events of one kind; the scheduler sends them on the side."""
+    return [each for each in kube.list("events") if each["involvedObject"]["name"] == name and each["reason"] == reason]
 
 
 def node_of(kube, name: str) -> str:
@@ -47,9 +52,9 @@ def test_the_pods_of_one_owner_are_spread_over_the_workers(kube):
     places = Counter(each["spec"]["nodeName"] for each in kube.list("pods", "app=spread"))
     assert places == {kube.nodes[1]: 2, kube.nodes[2]: 2}
     name = kube.list("pods", "app=spread")[0]["metadata"]["name"]
-    events = [each for each in kube.list("events") if each["involvedObject"]["name"] == name and each["reason"] == "Scheduled"]
     node = kube.get("pod", name)["spec"]["nodeName"]
-    assert events[0]["message"] == f"Successfully assigned {kube.name}/{name} to {node}"
+    (scheduled,) = kube.wait(lambda: events(kube, name, "Scheduled"))
+    assert scheduled["message"] == f"Successfully assigned {kube.name}/{name} to {node}"
 
 
 def test_a_node_selector_that_no_node_has(kube):
@@ -139,7 +144,7 @@ def test_a_toleration_and_a_node_affinity_lead_to_the_control_plane(kube):
 def test_a_node_name_is_taken_without_asking(kube):
     kube.apply(pod("direct", spec={"nodeName": kube.nodes[0]}))
     kube.wait("condition=Ready", "pod/direct")
-    assert not [each for each in kube.list("events") if each["involvedObject"]["name"] == "direct" and each["reason"] == "Scheduled"]
+    assert not events(kube, "direct", "Scheduled")
 
 
 def test_a_pod_with_another_scheduler_waits_for_it(kube):
