@@ -24,7 +24,7 @@ from servicelab import kubectl as kubectl_of_lab
 from servicelab.clusters import Ran, known
 
 ROOT = Path(__file__).resolve().parents[1]
-WAIT = 60.0  # seconds; conditions on a busy machine
+WAIT = 120.0  # seconds; conditions on a busy machine
 NODES = ("servicelab-control-plane", "servicelab-worker", "servicelab-worker2")
 
 
