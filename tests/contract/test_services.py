@@ -218,7 +218,8 @@ def test_a_terminating_pod_leaves_and_its_connections_stay(kube, web):
 
     kube.wait(conditions)
     eventually(lambda: victim not in curl(kube, "client1", url, 12), timeout=HELD_FOR / 2)
-    let_go(kube, *(each["metadata"]["name"] for each in kube.list("pods", "app=leaving") if each["status"]["phase"] == "Running"))
+    kube.rollout("leaving")  # the victim's successor runs
+    let_go(kube, *(each["metadata"]["name"] for each in kube.list("pods", "app=leaving")))
 
 
 def test_the_last_pods_serve_on_while_they_terminate(kube, web):
