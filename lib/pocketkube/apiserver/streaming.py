@@ -33,6 +33,7 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 HIGH_WATER = 1 << 20
 PONG_TIMEOUT = 5.0  # seconds
 PINGS = 4
+IDLE_TIMEOUT = 4 * 3600.0  # seconds until a client is given up that takes nothing; the kubelet's --streaming-connection-idle-timeout
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
@@ -165,7 +166,9 @@ class _Channels:
     """A WebSocket that carries numbered channels, and the rules of its two protocol versions."""
 
     def __init__(self, request: web.Request) -> None:
-        self._socket = web.WebSocketResponse(protocols=PROTOCOLS, autoping=False, max_msg_size=0, heartbeat=None, compress=False)
+        self._socket = web.WebSocketResponse(
+            timeout=IDLE_TIMEOUT, protocols=PROTOCOLS, autoping=False, max_msg_size=0, heartbeat=None, compress=False
+        )
         self._request = request
         self._early: list = []
         self._queue: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
@@ -240,20 +243,20 @@ class _Channels:
                 return None
 
     async def finish(self, status: dict) -> None:
-        """Sends what is queued, then the final status, and closes."""
+        """Sends what is queued, then the final status, and closes once the client has taken it, however slow (``| less``)."""
         self.send(ERROR, json.dumps(status).encode())
         self._drained.clear()
         waiting = asyncio.ensure_future(self._drained.wait())
         await asyncio.wait([waiting, self._writer], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        await self.close()
+        await self.close(IDLE_TIMEOUT)
 
-    async def close(self) -> None:
-        """Closes the connection."""
+    async def close(self, timeout: float = 2) -> None:
+        """Closes the connection; what the client has not taken after ``timeout`` seconds is lost."""
         if self._writer is not None:
             self._writer.cancel()
         try:
-            await asyncio.wait_for(self._socket.close(), 2)
+            await asyncio.wait_for(self._socket.close(), timeout)
         except asyncio.TimeoutError:
             pass
 
@@ -418,7 +421,10 @@ async def exec_(request: web.Request, pod: dict) -> web.StreamResponse:
             if tty:
                 process.signal(signal.SIGHUP)
             return channels.response
-        # A command in the background may hold the pipes: don't wait for it long.
+        # A command in the background may hold the pipes: don't wait for it long. What was written before is taken, even if the
+        # client is too slow for it just now.
+        for reader in readers:
+            reader.take()
         for reader in readers:
             try:
                 await asyncio.wait_for(reader.done.wait(), 2 if not tty else 0.5)

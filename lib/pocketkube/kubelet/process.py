@@ -8,6 +8,8 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 
+PIPE = 65536  # bytes: what a pipe holds at most
+
 
 class Process:
     """A running child; ``exit_code`` is a future with its status as a shell reports it (128 + signal when killed)."""
@@ -78,7 +80,7 @@ class PipeReader:
 
     def _readable(self) -> None:
         try:
-            data = os.read(self._fd, 65536)
+            data = os.read(self._fd, PIPE)
         except BlockingIOError:
             return
         except OSError:  # EIO: the last process with the other end of a terminal has gone
@@ -97,6 +99,22 @@ class PipeReader:
         """Reads on after ``pause``."""
         if not self._closed:
             self._loop.add_reader(self._fd, self._readable)
+
+    def take(self) -> None:
+        """Reads what is there already, also while paused: after the writer's end all that it wrote, since a pipe holds no more."""
+        left = PIPE
+        while left >= 0 and not self._closed:  # once more where it was full: for the end
+            try:
+                data = os.read(self._fd, PIPE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                left -= len(data)
+                self._sink(data)
+            else:
+                self.close()
 
     def close(self) -> None:
         """Closes the descriptor; safe to call twice."""
