@@ -20,6 +20,10 @@ def show(what):
         print(what())
     except Exception as error:
         print(type(error).__name__, error)
+def answer(lab):
+    # nobody here can see that each CoreDNS has heard of the Service, and each kube-proxy has made its rules: ask until it answers
+    ask = "curl -s -o /dev/null -w '%{http_code}' http://my-nginx"
+    return lab.wait_for(lambda: (said := lab.run_in_pod("deployment/my-nginx", ask)) == "200" and said)
 """
 
 
@@ -35,7 +39,7 @@ def program(tmp_path):
             "PYTHONPATH": str(LIB), "KUBECONFIG": str(file), "SERVICELAB_CLUSTER": f"context:{context}", "SERVICELAB_HEADLESS": "1",
             "SERVICELAB_STATE": str(tmp_path / "state"), "SERVICELAB_NODE_IMAGE": "nginx:1.29-alpine", **environment,
         }  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", PRELUDE + code], env=env, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run([sys.executable, "-c", PRELUDE + code], env=env, capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert file.read_bytes() == before, "the user's own kubeconfig was changed"
         return done.stdout
@@ -62,7 +66,7 @@ lab.kubectl("create", "deployment", "my-nginx", "--image=nginx:1.29-alpine", "--
 lab.wait_for("deployment/my-nginx")
 lab.kubectl("expose", "deployment", "my-nginx")
 lab.wait_for("service/my-nginx")
-show(lambda: lab.run_in_pod("deployment/my-nginx", "curl -s -o /dev/null -w '%{http_code}' http://my-nginx"))
+show(lambda: answer(lab))
 show(lambda: [n.role for n in lab.nodes])
 lab.reset()
 """,
@@ -102,7 +106,7 @@ lab = connect()
 lab.kubectl("create", "deployment", "my-nginx", "--image=nginx:1.29-alpine", "--port=80")
 lab.kubectl("expose", "deployment", "my-nginx")
 lab.wait_for("service/my-nginx")
-show(lambda: lab.run_in_pod("deployment/my-nginx", "curl -s -o /dev/null -w '%{http_code}' http://my-nginx"))
+show(lambda: answer(lab))
 show(lambda: (lab.nodes_allowed, lab.nodes_why))
 show(lambda: lab.get("pods", "x", "default"))
 show(lambda: connect(namespace="kube-system"))
