@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 
 import pytest
 from test_pods_run import CURL, NGINX, container, events, pod, reason, unique
@@ -128,9 +129,10 @@ def test_service_links_off(sources: Kube):
 def test_missing_sources_of_variables(sources: Kube, reference: dict, words: str):
     kube, name = sources, unique("nokey")
     kube.apply(pod(name, {"env": [{"name": "A", "valueFrom": reference}]}))
-    kube.wait(lambda: reason(kube, name) == "CreateContainerConfigError")
     text = words.format(kube.name)
-    assert container(kube, name)["state"]["waiting"]["message"] == text
+    waiting = {"reason": "CreateContainerConfigError", "message": text}
+    # a kubelet that hasn't its cache of them within a second says "failed to sync configmap cache" first
+    kube.wait(lambda: container(kube, name)["state"]["waiting"] == waiting)
     kube.wait(lambda: ("Failed", f"Error: {text}") in events(kube, name))
 
 
@@ -178,9 +180,13 @@ def test_volumes_and_their_changes(sources: Kube):
     refused = kube.kubectl("exec", name, "--", "sh", "-c", "echo x > /conf/a", check=False)
     assert "Read-only file system" in refused.stderr
     kube.kubectl("patch", "configmap", conf, "--type=merge", "-p", '{"data":{"a":"changed","b":null,"c":"3"}}')
-    # kind's kubelet looks once a minute; a change of the pod makes it look at once, on both
-    kube.kubectl("annotate", "pod", name, "look=now")
-    kube.wait(lambda: kube.exec(name, "sh", "-c", "cat /conf/a /conf/c; ls /conf") == "changed3a\nc\n", timeout=100)
+
+    def changed() -> bool:
+        # kind's kubelet looks once a minute; a change of the pod makes it look at once, perhaps before it has heard of the ConfigMap's
+        kube.kubectl("annotate", "pod", name, f"look={secrets.token_hex(3)}", "--overwrite")
+        return kube.exec(name, "sh", "-c", "cat /conf/a /conf/c; ls /conf") == "changed3a\nc\n"
+
+    kube.wait(changed, timeout=150)
     assert kube.exec(name, "cat", "/etc/one.txt") == "1"  # a subPath doesn't follow
 
 
