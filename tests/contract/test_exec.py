@@ -18,13 +18,15 @@ from kubernetes import client, config
 from kubernetes.stream import portforward, stream
 from test_pods_run import CURL, NGINX, pod, sh, unique
 
-from harness import Kube
+from harness import WAIT, Kube
 from servicelab import kubectl as kubectl_of_lab
 
 
 @pytest.fixture(scope="module")
 def web(kube: Kube) -> str:
-    kube.apply(pod("web", {}, {"image": CURL, "command": ["sleep", "10000"]}, labels={"app": "web"}))
+    # ready only when nginx listens: port-forwarding meets it at once
+    listens = {"readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1}}
+    kube.apply(pod("web", listens, {"image": CURL, "command": ["sleep", "10000"]}, labels={"app": "web"}))
     kube.wait("condition=Ready", "pod/web")
     return "web"
 
@@ -111,13 +113,15 @@ class Terminal:
         self.process.wait()
         os.close(self.master)
 
-    def expect(self, words: bytes, timeout: float = 20) -> None:
-        """Read until ``words`` come."""
+    def expect(self, words: bytes, timeout: float = WAIT, nudge: bytes = b"") -> None:
+        """Read until ``words`` come; in a silence type ``nudge``, once a second."""
         deadline = time.monotonic() + timeout
         while words not in self.seen:
             assert time.monotonic() < deadline, f"{words!r} is not in {self.seen!r}"
-            if select.select([self.master], [], [], 0.2)[0]:
+            if select.select([self.master], [], [], 1)[0]:
                 self.seen += os.read(self.master, 65536)
+            else:
+                self.type(nudge)
         self.seen = self.seen.split(words, 1)[1]
 
     def type(self, keys: bytes) -> None:
@@ -132,7 +136,8 @@ def test_terminal(kube: Kube, web: str):
         terminal.expect(b"/dev/pts/0")
         terminal.expect(b"42")
         terminal.expect(b"isatty")
-        terminal.type(b"stty size\n")
+        # the size comes on a stream of its own, a moment later
+        terminal.type(b"until stty size | grep '33 1''11'; do sleep 0.1; done\n")
         terminal.expect(b"33 111")
         terminal.type(b"sh -c 'echo going; sleep 1000; echo n''ot'\n")
         terminal.expect(b"going\r\n")
@@ -141,14 +146,15 @@ def test_terminal(kube: Kube, web: str):
         terminal.expect(b"after")
         assert b"not" not in terminal.seen
         terminal.type(b"exit 5\n")
-        assert terminal.process.wait(20) == 5
+        assert terminal.process.wait(WAIT) == 5
 
 
 def test_run_with_a_terminal(kube: Kube):
     """kubectl run -it: the terminal of the container's first process."""
     name = unique("term")
     with Terminal(kube, "run", name, "-it", "--rm", "--restart=Never", f"--image={CURL}", "--", "sh") as terminal:
-        terminal.expect(b"$ ", timeout=60)
+        # a prompt from before we were attached is not shown again: "If you don't see a command prompt, try pressing enter."
+        terminal.expect(b"$ ", nudge=b"\n")
         terminal.type(b"echo $((6*7)); test -t 0 && echo isa''tty\n")
         terminal.expect(b"42")
         terminal.expect(b"isatty")
@@ -157,7 +163,7 @@ def test_run_with_a_terminal(kube: Kube):
         terminal.type(b"\x03")
         terminal.type(b"exit 6\n")
         terminal.expect(f'pod "{name}" deleted'.encode())
-        assert terminal.process.wait(40) == 6
+        assert terminal.process.wait(WAIT) == 6
 
 
 def test_python_clients(kube: Kube, web: str):
@@ -176,11 +182,11 @@ def test_python_clients(kube: Kube, web: str):
         tty=False,
         _preload_content=False,
     )
-    session.run_forever(timeout=20)
+    session.run_forever(timeout=WAIT)
     assert (session.read_stdout(), session.read_stderr(), session.returncode) == ("out\n", "err\n", 3)
     forward = portforward(api.connect_get_namespaced_pod_portforward, web, kube.name, ports="80")
     sock = forward.socket(80)
-    sock.settimeout(20)
+    sock.settimeout(WAIT)
     sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     answer = b""
     while chunk := sock.recv(65536):
@@ -201,7 +207,7 @@ def test_run_and_remove(kube: Kube):
         "--",
         "cat",
         input="from here\n",
-        timeout=60,
+        timeout=2 * WAIT,
     )
     assert "from here\n" in done.stdout
     failed = kube.kubectl(
@@ -217,6 +223,7 @@ def test_run_and_remove(kube: Kube):
         "-c",
         "sleep 1; exit 3",
         check=False,
+        timeout=2 * WAIT,
     )
     assert failed.returncode == 3
 
@@ -249,12 +256,12 @@ def test_port_forward(kube: Kube, web: str):
     try:
         ports = [int(re.search(r"127\.0\.0\.1:(\d+) -> ", process.stdout.readline())[1]) for _ in range(2)]
         for _ in range(3):
-            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/", timeout=WAIT) as answer:
                 assert b"Welcome to nginx!" in answer.read()
-        with pytest.raises(OSError):
-            urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/", timeout=10)
+        with pytest.raises(OSError):  # kubectl says why before it closes the connection
+            urllib.request.urlopen(f"http://127.0.0.1:{ports[1]}/", timeout=WAIT)
         process.terminate()
-        errors = process.communicate(timeout=10)[1]
+        errors = process.communicate(timeout=WAIT)[1]
         assert "an error occurred forwarding" in errors.lower() and "connect: connection refused" in errors
     finally:
         process.kill()
