@@ -13,7 +13,11 @@ from harness import Kube
 @pytest.fixture(scope="module")
 def lines(kube: Kube) -> str:
     """A pod that has written ten lines and goes on running."""
-    kube.apply(pod("lines", sh("seq 1 10; sleep 0.5; echo err >&2; sleep 10000"), labels={"app": "lines"}))
+    script = "seq 1 10; until test -e /go; do sleep 0.1; done; echo err >&2; sleep 10000"
+    kube.apply(pod("lines", sh(script), labels={"app": "lines"}))
+    # the two streams are read side by side: err is written when the others are in the log
+    kube.wait(lambda: "\n10\n" in kube.kubectl("logs", "lines", check=False).stdout)
+    kube.exec("lines", "touch", "/go")
     kube.wait(lambda: "err" in kube.kubectl("logs", "lines", check=False).stdout)
     return "lines"
 
@@ -41,7 +45,7 @@ def test_follow_ends_with_the_container(kube: Kube):
     name = unique("follow")
     kube.apply(pod(name, sh("for i in 1 2 3; do echo $i; sleep 0.3; done"), restartPolicy="Never"))
     kube.wait(lambda: kube.get("pod", name)["status"].get("containerStatuses", [{}])[0].get("state", {}).keys() & {"running", "terminated"})
-    assert kube.kubectl("logs", "-f", name, timeout=30).stdout == "1\n2\n3\n"
+    assert kube.kubectl("logs", "-f", name).stdout == "1\n2\n3\n"
     assert kube.kubectl("logs", name).stdout == "1\n2\n3\n"  # of a completed pod, too
 
 
