@@ -7,7 +7,7 @@ import secrets
 
 import pytest
 
-from harness import Kube
+from harness import WAIT, Kube
 
 NGINX = "nginx:1.29-alpine"
 CURL = "curlimages/curl:8.16.0"
@@ -72,7 +72,8 @@ def test_a_running_pod(kube: Kube):
     texts = dict(events(kube, name))
     assert texts["Created"] == "Created container: c" and texts["Started"] == "Started container c"
     assert texts["Scheduled"] == f"Successfully assigned {kube.name}/{name} to {made['spec']['nodeName']}"
-    assert "Welcome to nginx!" in kube.exec(name, "curl", "-s", "localhost")
+    # without a probe Ready means that nginx was started, not that it listens
+    kube.wait(lambda: "Welcome to nginx!" in kube.exec(name, "curl", "-s", "localhost"))
 
 
 def test_a_stopped_pod_gets_its_time_and_its_events(kube: Kube):
@@ -82,8 +83,8 @@ def test_a_stopped_pod_gets_its_time_and_its_events(kube: Kube):
     kube.wait("condition=Ready", f"pod/{name}")
     follow = kube.popen("logs", "-f", name)
     assert follow.stdout.readline() == "set\n"  # the trap stands, and we listen
-    kube.kubectl("delete", "pod", name, timeout=30)
-    out, _ = follow.communicate(timeout=30)
+    kube.kubectl("delete", "pod", name)
+    out, _ = follow.communicate(timeout=WAIT)
     assert "caught" in out
     kube.wait(lambda: ("Killing", "Stopping container c") in events(kube, name))
 
@@ -92,7 +93,7 @@ def test_a_deaf_process_is_killed_after_the_grace_period(kube: Kube):
     name = unique("deaf")
     kube.apply(pod(name, {"command": ["sleep", "1000"]}, terminationGracePeriodSeconds=1))
     kube.wait("condition=Ready", f"pod/{name}")
-    kube.kubectl("delete", "pod", name, timeout=20)  # PID 1 without a handler ignores SIGTERM
+    kube.kubectl("delete", "pod", name)  # PID 1 without a handler ignores SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ def test_unknown_image(kube: Kube):
         assert waiting.get("reason") == "ImagePullBackOff"
         return waiting["message"]
 
-    message = kube.wait(in_back_off)
+    message = kube.wait(in_back_off, timeout=150)  # a registry that can't be reached fails slowly
     assert message.startswith('Back-off pulling image "nosuch/image:1": ErrImagePull: ') and 'docker.io/nosuch/image:1"' in message
     kube.wait(
         lambda: (
@@ -183,8 +184,7 @@ def test_missing_program(kube: Kube, tty: bool):
     name = unique("nocmd")
     kube.apply(pod(name, {"command": ["nosuch", "-x"], "tty": tty}))
     kube.wait(lambda: reason(kube, name) in ("RunContainerError", "CrashLoopBackOff"))
-    kube.wait(lambda: "terminated" in container(kube, name)["lastState"])
-    last = container(kube, name)["lastState"]["terminated"]
+    last = kube.wait(lambda: container(kube, name)["lastState"]["terminated"])
     assert last["exitCode"] == 128 and last["reason"] == "StartError"
     assert 'exec: "nosuch": executable file not found in $PATH: unknown' in last["message"]
 
@@ -307,8 +307,8 @@ def test_lifecycle_hooks(kube: Kube):
     assert kube.exec(name, "cat", "/v/x") == "started\n"
     follow = kube.popen("logs", "-f", name)
     assert follow.stdout.readline() == "set\n"  # the trap stands, and we listen
-    kube.kubectl("delete", "pod", name, timeout=30)
-    assert "stopping" in follow.communicate(timeout=30)[0]
+    kube.kubectl("delete", "pod", name)
+    assert "stopping" in follow.communicate(timeout=WAIT)[0]
 
 
 def test_deadline(kube: Kube):
