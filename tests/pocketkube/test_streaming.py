@@ -11,6 +11,7 @@ from aiohttp import ClientSession, TCPConnector, WSMsgType, web
 
 from pocketkube import credentials
 from pocketkube.apiserver import streaming
+from pocketkube.kubelet.logs import LogFile, LogOptions, read_log
 from pocketkube.kubelet.process import PIPE, PipeReader
 
 
@@ -78,5 +79,22 @@ def test_what_a_pipe_holds_is_taken_even_while_paused():
         os.close(write_end)
         reader.take()
         assert got.endswith(b"xend") and reader.done.is_set()
+
+    asyncio.run(run())
+
+
+def test_a_followed_log_shows_each_line_once(tmp_path):
+    """What is written while the stored lines are still on their way comes from the follower's queue alone."""
+
+    async def run() -> None:
+        log = LogFile(tmp_path / "0.log")
+        log.write("stdout", b"".join(b"%d\n" % n for n in range(20_000)))
+        pieces = read_log(log.path, LogOptions(follow=True), log)
+        got = bytearray(await pieces.__anext__())
+        log.write("stdout", b"late\n")
+        log.close()
+        async for piece in pieces:
+            got += piece
+        assert got.decode().splitlines() == [*map(str, range(20_000)), "late"]
 
     asyncio.run(run())

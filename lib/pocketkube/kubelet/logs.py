@@ -129,7 +129,8 @@ async def read_log(path: Path, options: LogOptions, live: LogFile | None) -> Asy
     queue = live.follow() if live is not None and options.follow else None
     left = options.limit_bytes
     try:
-        records = list(_stored(path)) if options.tail_lines is not None else _stored(path)
+        # a follower's queue has what is written from now on: the file is read to its present end at once, before a slow reader waits
+        records = list(_stored(path)) if options.tail_lines is not None or queue is not None else _stored(path)
         lines = (line for line in (_format(record, options) for record in records) if line is not None)
         if options.tail_lines is not None:
             found = list(lines)
