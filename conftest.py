@@ -12,7 +12,7 @@ import pytest
 
 from harness import close_shared_cluster, shared_cluster
 
-collect_ignore_glob = ["notebooks/.*"]  # a copy that a killed test has left
+collect_ignore_glob = ["notebooks/.*"]  # copies of a JupyterLab that saves
 SPREAD = {"test_exercises.py", "test_lessons_in_browser.py"}  # each of their tests is a lesson of its own
 LIB = str(Path(__file__).resolve().parent / "lib")
 

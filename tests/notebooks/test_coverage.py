@@ -18,7 +18,7 @@ def _rows() -> list[list[str]]:
 def _cell_ids() -> set[str]:
     return {
         cell["id"]
-        for notebook in (ROOT / "notebooks").glob("*.ipynb")
+        for notebook in (ROOT / "notebooks").glob("[0-9]*.ipynb")  # no hidden copy of a JupyterLab that saves
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     }
 
