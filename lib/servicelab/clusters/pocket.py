@@ -102,6 +102,7 @@ class PocketCluster:
         if reason := self.why_not():
             raise ClusterError(f"A pocket cluster can't be started: {reason}.")
         with self._starting():
+            self._until_let_go()
             # Whoever started it meanwhile held the lock until it was ready.
             if self.status().running:
                 return
@@ -118,6 +119,25 @@ class PocketCluster:
             raise ClusterError(f"Pocket cluster {self.name!r} can't be started in {self._dir}: {error.strerror}.") from error
         finally:
             os.close(descriptor)
+
+    def _until_let_go(self) -> None:
+        """Waits for a process that is just ending and holds the state directory to the last; one that goes on is named by the start."""
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while self._held() and not self.status().running and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _held(self) -> bool:
+        try:
+            descriptor = os.open(self._dir / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _spawn(self, progress: Progress) -> None:
         log = self._dir / "log"
