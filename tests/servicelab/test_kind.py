@@ -46,9 +46,10 @@ def machine(programs, tmp_path, state) -> Machine:
 
 @pytest.fixture
 def config(tmp_path):
-    """A kind configuration that maps one port, and the socket that may hold it."""
+    """A kind configuration that maps one port, and a socket that has it: no program listens there, nor gets it meanwhile."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # now, so that the port counts as free until somebody listens
         port = taken.getsockname()[1]
         file = tmp_path / "kind.yaml"
         file.write_text(yaml.safe_dump({"nodes": [{"extraPortMappings": [{"containerPort": 30080, "hostPort": port}]}]}))
@@ -83,8 +84,7 @@ def test_without_kind(machine):
 
 def test_image_can_not_be_pulled(machine, config):
     machine.docker(image=1)
-    file, taken, _ = config
-    taken.close()
+    file, _, _ = config
     with pytest.raises(ClusterError, match=r"node image mirror/node:v9 can't be pulled: .*no such host.*--image"):
         start(image="mirror/node:v9", config=file)
     assert "kind create" not in machine.calls
@@ -99,8 +99,7 @@ def test_host_port_taken(machine, config):
 
 
 def test_what_kind_could_not_finish_is_removed(machine, config):
-    file, taken, _ = config
-    taken.close()
+    file, _, _ = config
     with pytest.raises(ClusterError, match=r"(?s)could not make the cluster 't'.*ERROR: could not do it"):
         start(config=file)
     assert "kind delete cluster --name t" in machine.calls

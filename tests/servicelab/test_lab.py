@@ -11,8 +11,8 @@ from servicelab.errors import CommandFailed, LabError, NotFound
 def web(kube, lab):
     kube.kubectl("create", "deployment", "web", "--image=nginx:1.29-alpine", "--replicas=2", "--port=80")
     kube.kubectl("expose", "deployment", "web", "--name=mine", "--type=NodePort")
-    lab.wait_for("service/mine")
     lab.wait_for("deployment/web")
+    lab.wait_for("service/mine")  # after it, so that no pod comes late: both are in the EndpointSlice and in the rules
     return lab
 
 
@@ -33,12 +33,12 @@ def test_tables_have_kubectls_columns(web):
         web.endpoints("nobody")
 
 
-def test_pods_by_name_label_and_deployment(web):
+def test_pods_by_name_label_and_deployment(web, kube):
     by_label = web.pod("app=web")
     assert web.pod(by_label.name) == by_label
     assert web.pod("deployment/web").labels["app"] == "web"
     assert by_label.run("hostname") == by_label.name
-    assert "start worker process" in by_label.logs()
+    kube.wait(lambda: "start worker process" in by_label.logs())
     with pytest.raises(NotFound, match="has the labels app=nobody"):
         web.pod("app=nobody")
 
