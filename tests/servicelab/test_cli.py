@@ -159,8 +159,8 @@ def test_jupyterlab_opens_at_the_first_lesson_and_ends_with_a_signal(here, clust
         errors = process.communicate(timeout=60)[1]
         assert process.returncode == 0, errors
         assert "stays up" in errors
-        with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(f"{base}/api", timeout=5)
+        with pytest.raises(urllib.error.URLError):  # with the token: a neighbour's JupyterLab may have the port by now
+            urllib.request.urlopen(f"{base}/api/contents/README.md?token={token}", timeout=30)
         assert cluster.cluster.status().running
     finally:
         if process.poll() is None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,6 +37,23 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(LabError, match=r"file/below can't be made: .* SERVICELAB_STATE"):
         serving.furnish(tmp_path / "file" / "below")
+
+
+def test_a_port_that_another_lab_takes_meanwhile_costs_a_second_try(tmp_path, monkeypatch):
+    monkeypatch.setenv("SERVICELAB_STATE", str(tmp_path))
+    token, cluster, find, found = secrets.token_hex(24), SimpleNamespace(kind="pocket", name="x"), serving._free_port, []
+
+    def found_free(wanted: int | None) -> int:
+        found.append(find(wanted) if found else faster.getsockname()[1])
+        return found[-1]
+
+    monkeypatch.setattr(serving, "_free_port", found_free)
+    with socket.socket() as faster, open(tmp_path / "log", "w+") as log:
+        faster.bind(("127.0.0.1", 0))
+        faster.listen()
+        jupyter, port = serving._answering(cluster, None, token, log)
+        serving.end_jupyter(jupyter)
+        assert len(found) >= 2 and port == found[-1] != faster.getsockname()[1]
 
 
 def test_every_default_is_a_setting_of_this_jupyterlab():
