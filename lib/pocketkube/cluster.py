@@ -153,14 +153,15 @@ class Cluster:
 
         app = make_app(self.api, token=identity.token, kubelets=kubelets, version_info=VERSION)
         await self._serve_https(app, identity)
-        control = ControlServer(self.state / "control.sock", self.network, status=self.status, stop=self._on_stop)
-        await control.start()
-        self._stops.append(control.stop)
         for sock, port in self._published:
             relay = Relay(sock, NODES[0][1], port)
             await relay.start()
             self._stops.append(relay.stop)
         self._publish_kubeconfig(identity)
+        # Last: whoever is told that the cluster runs finds its kubeconfig.
+        control = ControlServer(self.state / "control.sock", self.network, status=self.status, stop=self._on_stop)
+        await control.start()
+        self._stops.append(control.stop)
         # What is alive now lives as long as the cluster: the garbage collector needn't walk it again and again.
         gc.collect()
         gc.freeze()

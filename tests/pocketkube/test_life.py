@@ -275,6 +275,8 @@ def test_two_starts_at_once_make_one_cluster(new_cluster):
     starts = [threading.Thread(target=start) for _ in range(2)]
     for one in starts:
         one.start()
+    eventually(lambda: cluster.status().running, timeout=90)
+    assert yaml.safe_load(cluster.kubeconfig().read_text())["kind"] == "Config", "it is there as soon as the cluster is said to run"
     for one in starts:
         one.join(90)
     assert failures == [] and cluster.status().running
@@ -444,7 +446,7 @@ def test_control_answers_bad_requests_with_words(new_cluster):
         ({"op": "run", "on": "outside", "argv": ["sleep", "60"], "timeout": 0.2}, "did not end within 0.2 s"),
     ):
         with pytest.raises(ClusterError, match=words):
-            cluster._ask(request, timeout=10)
+            cluster._ask(request, timeout=60)
     assert cluster.run_on_node("servicelab-worker", ["hostname"]).stdout == "servicelab-worker\n"
     assert cluster.run_on_node("servicelab-worker", ["cat"], input="as typed\n").stdout == "as typed\n"
     assert cluster.run_outside(["sh", "-c", "echo no >&2; exit 7"]).returncode == 7
