@@ -133,6 +133,22 @@ def _ensure_namespace(lab: Lab) -> None:
         except LabError as error:
             if getattr(error, "code", 0) != 409:  # 409: another notebook made it just now
                 raise
+        _until_pods_are_let_in(lab)
         return
     if found["metadata"].get("deletionTimestamp"):
         raise ClusterError(f"The namespace {lab.namespace!r} is just being deleted; wait until it is gone, then run connect() again.")
+
+
+def _until_pods_are_let_in(lab: Lab) -> None:
+    """Of a new namespace: its ServiceAccount comes a moment later, and pods are refused before."""
+    from .waiting import wait_for
+
+    def account_is_there() -> bool:
+        """the new namespace has its ServiceAccount"""
+        try:
+            lab.client.get("serviceaccounts", "default", lab.namespace)
+        except NotAllowed:
+            return True  # not this learner's to see: no verdict
+        return True
+
+    wait_for(lab, account_is_there)

@@ -30,6 +30,7 @@ def test_it_points_kubectl_at_the_cluster_and_makes_the_namespace(cluster, tmp_p
     code = f"""
 import os, subprocess
 lab = connect(namespace={name!r})
+lab.client.get("serviceaccounts", "default", lab.namespace)  # without it pods would be refused
 command = "kubectl config view --minify -o jsonpath='{{..namespace}}'; kubectl get pods"
 done = subprocess.run(command, shell=True, capture_output=True, text=True)
 print(done.stdout, done.stderr)
