@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -88,6 +90,15 @@ def _command(state: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "pocketkube", "--state", str(state), "--name", "life", *options]
 
 
+@contextlib.contextmanager
+def _reserved(port: int) -> Iterator[None]:
+    """Nobody who takes any free port gets this one; a cluster that asks for it does."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", port))
+        yield
+
+
 def _refused(command: list[str], **options) -> subprocess.CompletedProcess[str]:
     """Run a start that must fail, in seconds and with words instead of a traceback."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "lib")}
@@ -122,7 +133,8 @@ def test_a_stop_and_a_start_keep_everything_and_pods_come_back(new_cluster):
     with pytest.raises(ClusterError, match="servicelab up"):
         cluster.kubeconfig()
 
-    kube = _start(cluster)
+    with _reserved(int(yaml.safe_load(kubeconfig)["clusters"][0]["cluster"]["server"].rpartition(":")[2])):
+        kube = _start(cluster)
     assert kube.kubeconfig.read_text() == kubeconfig
     for kind, old in before.items():
         assert kube.get(kind, "web")["metadata"]["uid"] == old["metadata"]["uid"]
