@@ -186,6 +186,27 @@ def test_port_map_follows_names_and_says_what_leads_nowhere():
     assert "nodePort 30080 → port 80/TCP → targetPort web = 80 → container nginx" in port_map.summary(seen.service("a"), seen)
 
 
+class LabWhoseSlicesFollow:
+    """Two pods are ready; the EndpointSlice says so of both at the third look."""
+
+    def __init__(self) -> None:
+        self.pods = [pod("web-1", labels={"app": "web"}), pod("web-2", labels={"app": "web"}, ip="10.244.2.6")]
+        self.slices = iter([(), self.pods[:1], self.pods])
+
+    def get(self, kind: str, name: str) -> None:
+        """What a look for the Service finds doesn't matter here."""
+
+    def list(self, kind: str) -> list[dict]:
+        answers = {"pods": lambda: self.pods, "services": lambda: [service("web")], "nodes": list}
+        return answers.get(kind, lambda: [endpoint_slice("web", *next(self.slices))])()
+
+
+def test_port_map_waits_for_what_the_endpoint_slices_say_of_ready_pods(monkeypatch):
+    assert port_map.PortMap(LabWhoseSlicesFollow(), "web").text().startswith("Service web (ClusterIP), 2 ready pods")
+    monkeypatch.setattr(port_map, "SETTLE_SECONDS", 0.0)  # a difference that stays is shown
+    assert port_map.PortMap(LabWhoseSlicesFollow(), "web").text().startswith("Service web (ClusterIP), 0 ready pods")
+
+
 def test_the_certificate_card_judges_by_names_and_by_time():
     card = certificates.describe(certificates.self_signed("cn-only", ["my-nginx", "10.96.0.1"], key_type="ec").certificate)
     now = card.not_before + datetime.timedelta(days=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 760.0
 COLUMNS = ((14.0, 150.0), (206.0, 160.0), (408.0, 150.0), (600.0, 146.0))  # x and width of: node, Service, target, container
 HEADS = ("on every node", "the Service", "sends to the pods’", "who listens there")
+SETTLE_SECONDS = 5.0  # so long the EndpointSlices may be behind the pods; a difference that lasts is shown as it is
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ def rows_of(service: ServiceSeen, world: World) -> list[Row]:
             fault = f"no container declares port {target} (they declare {others}): does one listen there?"
         rows.append(Row(node_port, port, protocol, name, number, named, matching[0][0] if matching else "", fault))
     return rows
+
+
+def settled(service: ServiceSeen, world: World) -> bool:
+    """Whether the EndpointSlices call those pods ready that are: a pod's readiness reaches them a moment later."""
+    ready = {pod.uid for pod in world.selected(service) if pod.state == "ready"}
+    return not service.selector or ready == {endpoint.pod_uid for endpoint in world.endpoints(service.name) if endpoint.ready}
 
 
 def summary(service: ServiceSeen, world: World) -> str:
@@ -147,6 +155,11 @@ class PortMap(View):
 
     def __init__(self, lab: Lab, service: str) -> None:
         lab.get("services", service)  # says in words that there is none
-        world = snapshot(lab)
-        seen: Any = world.service(service)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while True:
+            world = snapshot(lab)
+            seen: Any = world.service(service)
+            if settled(seen, world) or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         super().__init__(draw(seen, world))
