@@ -38,6 +38,11 @@ def test_a_service_that_is_ready_answers_on_every_node(web, kube, lab):
         assert node.run(f"curl -s -o /dev/null -w '%{{http_code}}' http://{service.ip}") == "200"
 
 
+def test_an_endpoint_in_two_slices_counts_once():
+    one = {"addresses": ["10.244.1.5"], "targetRef": {"uid": "a"}}
+    assert waiting._distinct([one, one, {"addresses": ["10.244.2.6"], "targetRef": {"uid": "b"}}, {"addresses": ["192.0.2.1"]}]) == 3
+
+
 RULES = """
 table ip kube-proxy {
 \tmap service-ips {
