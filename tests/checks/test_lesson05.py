@@ -1,10 +1,12 @@
 """Checks of lesson 05, both ways, and the steps by which a certificate reaches a server."""
 
+import contextlib
 import json
 
 import pytest
 
 from servicelab import certificates, tls
+from servicelab.errors import LabError
 
 NAMES = ["my-nginx"]
 
@@ -86,6 +88,23 @@ def _file(lab, directory):
     return path
 
 
+def test_a_reloaded_server_is_looked_at_until_its_old_workers_are_gone(asked, monkeypatch):
+    old, new = (certificates.self_signed("my-nginx", key_type="ec").certificate.decode() for _ in "on")
+    answers = iter([old, None, new, old, new, new, old])  # either may answer for a moment, and a pod may not answer at once
+
+    def handshake(_port: int) -> str:
+        answer = next(answers, new)
+        if answer is None:
+            raise LabError("the pod did not answer with TLS")
+        return answer
+
+    monkeypatch.setattr(tls, "forwarded", lambda *_: contextlib.nullcontext(0))
+    monkeypatch.setattr(tls, "_handshake", handshake)
+    monkeypatch.setattr(asked.lab, "list", lambda *_: [{"metadata": {"name": "my-nginx-1"}}])
+    tls.wait_until_served(asked.lab, new.encode())
+    assert next(answers, "none left") == "none left"
+
+
 def test_authority(secured):
     lab, authority = secured.lab, certificates.Authority.create("Lesson CA")
     secured.fails("signed_by_authority", saying="there is no ConfigMap lesson-ca", hint="certificates.Authority")
@@ -108,7 +127,7 @@ def test_authority(secured):
 
 
 def test_what_can_not_be_reached_says_so(asked):
-    with pytest.raises(RuntimeError, match=r"port-forward pod/nobody did not start.*not found"):
+    with pytest.raises(LabError, match=r"port-forward pod/nobody did not start.*not found"):
         tls.served(asked.lab, "pod/nobody")
     asked.fails("certificate_follows_secret", saying="there is no Secret", hint="kubectl create secret tls")
     asked.kube.apply(json.loads(json.dumps(certificates.self_signed("my-nginx", key_type="ec").secret("nginxsecret"))))
