@@ -216,7 +216,7 @@ class _Service:
         self._first: float | None = None
 
     def __call__(self) -> State:
-        state = _service(self._lab, self._namespace, self._name)
+        state = look_at_service(self._lab, self._namespace, self._name)
         if not state.done:
             return state
         self._first = self._first or time.monotonic()
@@ -229,7 +229,8 @@ class _Service:
         return state
 
 
-def _service(lab: Lab, namespace: str, name: str) -> State:
+def look_at_service(lab: Lab, namespace: str, name: str) -> State:
+    """Whether a Service has ready endpoints, and every node and DNS server knows them; one look."""
     try:
         service = lab.client.get("services", name, namespace)
     except NotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,6 +111,26 @@ def test_a_line_of_a_caller_is_understood(line, expected):
     found = calls.LINE.match(line)
     call = calls.Call(make(1, "x").callers[0], found["url"], int(found["code"]), int(found["status"]), found["error"])
     assert (call.code, call.status, call.words) == expected
+
+
+@pytest.mark.parametrize(
+    ("codes", "latest", "of_two"),
+    [
+        ([], "it has not called yet", "it has not called yet"),
+        ([200], "status 200", "it has only begun to call"),
+        ([401, 200], "status 200", "status 401"),
+        ([401, 200, 200], "status 200", "status 200"),
+    ],
+)
+def test_of_several_rounds_the_one_that_failed_is_told(codes, latest, of_two):
+    plan = make(14, "default")
+    lines = [f"http://x: status {code}, exit code 0 " for code in codes]
+    running = {"status": {"containerStatuses": [{"state": {"running": {}}}]}, "spec": {"containers": [{}]}}
+    pods = [{"metadata": {"name": c.name, "labels": {"app": c.name}, "creationTimestamp": ""}, **running} for c in plan.callers]
+    client = SimpleNamespace(list=lambda *_: pods, logs=lambda *_, tail: "\n".join(lines[-tail:]))
+    for rounds, words in ((1, latest), (2, of_two)):
+        found = calls.read(SimpleNamespace(client=client), plan, rounds=rounds)
+        assert [call.words.removeprefix("caller not running: ") for call in found] == [words] * 5
 
 
 # -- in a cluster

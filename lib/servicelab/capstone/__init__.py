@@ -40,9 +40,9 @@ class Shop:
     def __init__(self, lab: Lab, plan: Plan, note: str = "") -> None:
         self._lab, self.plan, self._note = lab, plan, note
 
-    def calls(self) -> list[Call]:
-        """The latest call of each caller."""
-        return calls.read(self._lab, self.plan)
+    def calls(self, *, rounds: int = 1) -> list[Call]:
+        """The latest call of each caller; of several rounds the latest that failed, if one did."""
+        return calls.read(self._lab, self.plan, rounds=rounds)
 
     def solution(self, fault: str) -> list[str]:
         """The commands that mend one of the faults in this very application, as one would type them.

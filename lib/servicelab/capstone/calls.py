@@ -54,8 +54,8 @@ class Call:
         return WORDS.get(self.code, f"curl's exit code {self.code}")
 
 
-def read(lab: Lab, plan: Plan) -> list[Call]:
-    """The latest call of each caller, in the plan's order.
+def read(lab: Lab, plan: Plan, *, rounds: int = 1) -> list[Call]:
+    """The latest call of each caller, in the plan's order; of several rounds the latest that failed, if one did.
 
     Raises:
         LabError: the cluster doesn't answer, or doesn't allow it.
@@ -64,10 +64,10 @@ def read(lab: Lab, plan: Plan) -> list[Call]:
     for where in dict.fromkeys(caller.namespace for caller in plan.callers):
         pods[where] = lab.client.list("pods", where)
     with ThreadPoolExecutor(max_workers=len(plan.callers)) as pool:
-        return list(pool.map(lambda caller: _latest(lab, caller, pods[caller.namespace]), plan.callers))
+        return list(pool.map(lambda caller: _latest(lab, caller, pods[caller.namespace], rounds), plan.callers))
 
 
-def _latest(lab: Lab, caller: Caller, pods: list[dict]) -> Call:
+def _latest(lab: Lab, caller: Caller, pods: list[dict], rounds: int) -> Call:
     pod = newest([p for p in pods if (p["metadata"].get("labels") or {}).get("app") == caller.name])
     if pod is None:
         return Call(caller, caller.url, NOT_RUNNING, said="it has no pod")
@@ -77,13 +77,14 @@ def _latest(lab: Lab, caller: Caller, pods: list[dict]) -> Call:
     if why:
         return Call(caller, url, NOT_RUNNING, said=why)
     try:
-        lines = lab.client.logs(pod["metadata"]["name"], caller.namespace, tail=1).splitlines()
+        lines = lab.client.logs(pod["metadata"]["name"], caller.namespace, tail=rounds).splitlines()
     except NotFound:
         return Call(caller, url, NOT_RUNNING, said="its pod has just gone")
-    found = LINE.match(lines[-1]) if lines else None
-    if found is None:
-        return Call(caller, url, NOT_RUNNING, said="it has not called yet")
-    return Call(caller, found["url"], int(found["code"]), int(found["status"]), found["error"].strip())
+    found = [match for line in reversed(lines) if (match := LINE.match(line))]
+    if len(found) < rounds:
+        return Call(caller, url, NOT_RUNNING, said="it has not called yet" if not found else "it has only begun to call")
+    told = [Call(caller, each["url"], int(each["code"]), int(each["status"]), each["error"].strip()) for each in found]
+    return next((call for call in told if not call.works), told[0])
 
 
 def newest(pods: list[dict]) -> dict[str, Any] | None:
