@@ -128,6 +128,9 @@ def wait_for_policy(lab, service: str) -> None:
             answered = status(lab, f"http://{node.ip}:{port}") == "200"
             if answered != (not local or node.name in with_pod):
                 raise NotYet(f"{node.name} {'still answers' if answered else 'does not answer yet'} at port {port}")
+        # Nodes with a pod answer in any case. Whether they follow shows in what the servers log as the sender.
+        if lab.nodes and lab.quick_nodes and seen_as(lab, service, times=1).issubset({outside_address(lab)}) != local:
+            raise NotYet(f"the servers {'do not see' if local else 'still see'} the machine outside by its own address")
         address = external_address(lab, service)
         if address and status(lab, f"http://{address}:{lab.service(service).ports[0]}") != "200":
             raise NotYet(f"nobody answers at {address} yet")

@@ -98,3 +98,16 @@ def test_closed_door(exposed):
     patch(exposed, type="ClusterIP")
     exposed.passes("door_is_closed")
     assert exposed.lab.service("my-nginx").node_ports == ()
+
+
+def test_a_policy_is_awaited_where_it_shows_in_the_logs(exposed, monkeypatch):
+    lab, own = exposed.lab, exposure.outside_address(exposed.lab)
+    patch(exposed, externalTrafficPolicy="Local")
+    exposure.wait_for_policy(lab, "my-nginx")
+    assert exposure.seen_as(lab, "my-nginx", times=2) == {own}
+
+    # A node with a pod answers before it follows, too; then the servers see its own address.
+    seen = iter([{own, "10.244.1.1"}, {"10.244.1.1"}, {own}])
+    monkeypatch.setattr(exposure, "seen_as", lambda *_, **__: frozenset(next(seen)))
+    exposure.wait_for_policy(lab, "my-nginx")
+    assert next(seen, "all was asked for") == "all was asked for"
