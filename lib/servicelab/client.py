@@ -154,7 +154,7 @@ class Client:
         Kubernetes API concepts.
 
         Raises:
-            ApiError: the server refuses (403, 404); an unreachable server is tried again instead.
+            ApiError: the server refuses (403, 404); one that is unreachable or busy (429, 5xx) is tried again instead.
         """
         stop = stop or threading.Event()
         known: dict[str, dict[str, Any]] = {}
@@ -187,8 +187,10 @@ class Client:
                     else:
                         known[obj["metadata"]["uid"]] = obj
                     yield event["type"], obj
-            except ClusterError:
-                stop.wait(0.5)  # the server is away, perhaps restarting: try again until we are told to stop
+            except (ClusterError, ApiError) as error:
+                if isinstance(error, ApiError) and error.code != 429 and error.code < 500:
+                    raise
+                stop.wait(0.5)  # the server is away or busy, perhaps restarting: try again until we are told to stop
 
     def _stream(self, path: str, params: dict[str, str], stop: threading.Event) -> Iterator[dict[str, Any]]:
         # A read that waits for the next event can't be interrupted, and a read timeout would end the stream: so another

@@ -32,6 +32,24 @@ def test_watch_gives_what_is_there_then_what_changes_and_stops_when_told(lab, ku
     assert not thread.is_alive()
 
 
+def test_a_watch_outlives_a_server_that_is_busy_and_ends_with_one_that_refuses(lab, kube, monkeypatch):
+    answer = lab.client._json
+    refusals = [ApiError("too many requests", 429, "TooManyRequests"), ApiError("not now", 503, "ServiceUnavailable")]
+
+    def busy(*args, **kwargs):
+        if refusals:
+            raise refusals.pop(0)
+        return answer(*args, **kwargs)
+
+    monkeypatch.setattr(lab.client, "_json", busy)
+    stop = threading.Event()
+    kind, _ = next(lab.client.watch("configmaps", kube.name, stop=stop))
+    assert (kind, refusals) == ("ADDED", [])
+    refusals.append(ApiError("no", 404, "NotFound"))
+    with pytest.raises(ApiError, match="no"):
+        next(lab.client.watch("configmaps", kube.name, stop=stop))
+
+
 def test_discovery_of_kinds_outside_of_the_table(lab):
     assert lab.client.path("namespaces", None) == "/api/v1/namespaces"
     with pytest.raises(LabError, match=r'doesn\'t have a resource type "gadgets"'):
