@@ -296,6 +296,25 @@ def test_pods_of_the_version_before_are_waited_for(shop):
     shop.passes("servers_are_ready")  # the pods without a probe serve on until the new ones are ready
 
 
+def test_a_pod_that_ends_is_still_its_servers(shop):
+    lab = shop.lab
+    made = lab.break_it(14, faults=[])
+    server, caller = made.plan.servers[0], made.plan.callers[0]
+    old = shop.kube.list("pods", f"app={server.name}")[0]
+    name, address = old["metadata"]["name"], old["status"]["podIP"]
+    # nginx ends politely: not before it has answered this request, of which half has come
+    half = f"(printf 'GET / '; sleep 50) | curl -s telnet://{address}:{server.port}"
+    with shop.kube.popen("exec", f"deployment/{caller.name}", "--", "sh", "-c", half) as request:
+        try:
+            eventually(lambda: f":{server.port:04X} " in shop.kube.exec(name, "sh", "-c", "grep ' 01 ' /proc/net/tcp"))
+            shop.run(f"delete pod {name} --wait=false")
+            shop.kube.rollout(server.name)
+            check.services_find_pods.look(lab)
+            assert shop.kube.get("pod", name)["metadata"]["deletionTimestamp"], "it was to be there while the check looked"
+        finally:
+            request.kill()
+
+
 def test_without_a_second_namespace_the_name_is_broken_in_another_way(shop, monkeypatch):
     lab = shop.lab
     other = other_namespace(lab.namespace)

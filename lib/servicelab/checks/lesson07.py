@@ -157,14 +157,16 @@ def services_find_pods(lab) -> str:
     plan = plan_of(lab)
     for server in plan.servers:
         service = service_of(lab, server)
-        own = {pod["metadata"]["name"] for pod in pods_of(lab, server)}
+        own = pods_of(lab, server)
         # The newest pod of a rollout may have no address yet; the pods that have one must be in.
-        addressed = {p["metadata"]["name"] for p in pods_of(lab, server) if p["status"].get("podIP")}
+        addressed = {pod["metadata"]["name"] for pod in own if pod["status"].get("podIP")}
         listed = {endpoint.pod for endpoint in endpoints(lab, server.name)}
+        # A pod that ends stays in the slice until it has gone: it is still its Service's own.
+        others = {pod["metadata"]["name"] for pod in lab.list("pods") if (pod["metadata"].get("labels") or {}).get("app") != server.name}
         selector = service["spec"].get("selector") or {}
         told = ",".join(f"{key}={value}" for key, value in selector.items()) or "nothing"
         compare = f"kubectl describe service {server.name} | grep Selector; kubectl get pods --show-labels"
-        if foreign := sorted(listed - own - {""}):
+        if foreign := sorted(listed & others):
             raise Missing(
                 f"the Service {server.name} sends to pods that aren't its own, such as {foreign[0]}",
                 "It finds pods, but which? Look at whose they are.",
