@@ -13,7 +13,8 @@ from harness import eventually
 from servicelab import capstone, certificates
 from servicelab.capstone import calls, objects
 from servicelab.capstone.plan import FAULTS, HEALTH, THEMES, make, misspelt, other_namespace
-from servicelab.checks import check, lesson07
+from servicelab.checks import Missing, check, lesson07
+from servicelab.checks.framework import transient_errors
 from servicelab.errors import LabError, NotFound
 from servicelab.views import board as boards
 from servicelab.views import debugging_tree
@@ -151,16 +152,30 @@ def mend(asked, fault: str) -> None:
 
 
 def verdicts(asked) -> dict[str, bool]:
-    """Which of the six checks pass, looking once."""
-    found = {}
-    for fault, (name, _, _) in CHECKS.items():
+    """Which of the six checks pass, looking once; once more where a pod went between being listed and being entered."""
+
+    def look(name: str) -> list[bool]:
         try:
-            getattr(check, name).look(asked.lab)
-            found[fault] = True
-        except Exception as error:
-            assert type(error).__name__ == "Missing", error
-            found[fault] = False
-    return found
+            return [bool(getattr(check, name).look(asked.lab))]
+        except Missing:
+            return [False]
+        except transient_errors() as error:
+            raise AssertionError(f"check.{name} could not look: {error}") from error
+
+    return {fault: eventually(lambda name=name: look(name))[0] for fault, (name, _, _) in CHECKS.items()}
+
+
+def assert_mended(asked, mended: set[str], words: str) -> None:
+    """The checks of what is mended pass, once the pods of the versions before have gone; those of the other faults never do."""
+
+    def settled() -> bool:
+        found = verdicts(asked)
+        if early := {fault for fault, passed in found.items() if passed} - mended:
+            pytest.fail(f"{words}: checks of {early} pass, too")
+        assert mended == {fault for fault, passed in found.items() if passed}, words
+        return True
+
+    eventually(settled)
 
 
 def test_each_fault_is_found_by_its_check_alone_and_mended_alone(shop, monkeypatch):
@@ -180,16 +195,22 @@ def test_each_fault_is_found_by_its_check_alone_and_mended_alone(shop, monkeypat
         mended.add(fault)
         for each in mended:
             shop.passes(CHECKS[each][0])
-        assert verdicts(shop) == {each: each in mended for each in FAULTS}, f"seed {seed}, mended {order[: len(mended)]}"
+        assert_mended(shop, mended, f"seed {seed}, mended {order[: len(mended)]}")
     shop.passes("shop_works")
 
 
 def test_an_application_with_one_fault_has_no_other(shop):
     fault, seed = random.choice(FAULTS), random.randrange(10_000)
     made = shop.lab.break_it(seed, faults=[fault])
-    assert verdicts(shop) == {each: each != fault for each in FAULTS}, f"seed {seed}"
-    kept = {call.caller.name for call in made.calls() if not call.works}
-    assert kept == {caller.name for caller in made.plan.callers if made.plan.in_the_way(caller)}, f"seed {seed}, {fault}"
+    assert_mended(shop, set(FAULTS) - {fault}, f"seed {seed}, {fault}")
+    kept = {caller.name for caller in made.plan.callers if made.plan.in_the_way(caller)}
+
+    def fail() -> bool:
+        failing = {call.caller.name for call in made.calls() if not call.works}
+        assert failing == kept, f"seed {seed}, {fault}"
+        return True
+
+    eventually(fail)  # a call of the others may have taken too long on a busy machine
 
     # The board follows by itself, as long as somebody looks.
     board = shop.lab.board()
@@ -205,7 +226,7 @@ def test_an_application_with_one_fault_has_no_other(shop):
     finally:
         background = board._background
         board.close()
-    background.thread.join(10)
+    background.thread.join(60)  # the look that is under way ends first
     assert not background.alive
 
 
@@ -237,15 +258,15 @@ def test_all_six_at_once_then_wrong_turns_then_nothing_is_left(shop):
     shop.fails("servers_are_ready", saying="no readiness probe any more", hint="ask the right one")
     shop.run(f"rollout undo deployment {made.plan.misread}")
     shop.run(f'patch secret {keeper.secret} -p {{"stringData":{{"{objects.KEY}":"guessed"}}}}')
-    shop.fails("secret_is_complete", saying="does not accept its password", hint="another key", within=90)
+    shop.fails("secret_is_complete", saying="does not accept its password", hint="another key")
     address = lab.service(catalogue.name).ip
     shop.run(f"-n {partner.namespace} set env deployment {partner.name} URL=http://{address}")
-    shop.fails("names_are_known", saying=f"calls an address, {address}", hint="A Service's name stays", within=60)
+    shop.fails("names_are_known", saying=f"calls an address, {address}", hint="A Service's name stays")
     shop.run(f"-n {partner.namespace} set env deployment {partner.name} URL=http://{payment.name}.{lab.namespace}")
-    shop.fails("names_are_known", saying="isn't the address of the Service", hint="URL=", within=60)
+    shop.fails("names_are_known", saying="isn't the address of the Service", hint="URL=")
     shop.kube.create(certificates.self_signed(payment.name, key_type="ec").secret("another"))
     shop.run(f"patch deployment {payment.name} --type=json -p {_replace('/spec/template/spec/volumes/1/secret/secretName', 'another')}")
-    shop.fails("certificate_fits", saying="self", hint="kubectl rollout restart", within=90)
+    shop.fails("certificate_fits", saying="self", hint="kubectl rollout restart")
     shop.run(f"rollout undo deployment {payment.name}", "delete secret another")
 
     # And back: the wrong value goes, the right one is where it was.
@@ -257,7 +278,7 @@ def test_all_six_at_once_then_wrong_turns_then_nothing_is_left(shop):
     for name, _, _ in CHECKS.values():
         shop.passes(name)
     shop.passes("shop_works")
-    assert "5 of 5 connections work" in lab.board().text()
+    eventually(lambda: "5 of 5 connections work" in lab.board().text())  # a caller started anew has not called yet
 
     lab.reset(quiet=True)
     for kind in ("deployments", "services", "secrets", "pods"):
