@@ -191,6 +191,10 @@ class Client:
                 if isinstance(error, ApiError) and error.code != 429 and error.code < 500:
                     raise
                 stop.wait(0.5)  # the server is away or busy, perhaps restarting: try again until we are told to stop
+            except RuntimeError:
+                if self._http.is_closed:
+                    return  # closed by another thread: nobody wants to know any more
+                raise
 
     def _stream(self, path: str, params: dict[str, str], stop: threading.Event) -> Iterator[dict[str, Any]]:
         # A read that waits for the next event can't be interrupted, and a read timeout would end the stream: so another

@@ -50,6 +50,12 @@ def test_a_watch_outlives_a_server_that_is_busy_and_ends_with_one_that_refuses(l
         next(lab.client.watch("configmaps", kube.name, stop=stop))
 
 
+def test_a_watch_whose_client_is_closed_meanwhile_just_ends(lab, kube):
+    client = Client(lab.kubeconfig)
+    client.close()
+    assert list(client.watch("configmaps", kube.name)) == []
+
+
 def test_discovery_of_kinds_outside_of_the_table(lab):
     assert lab.client.path("namespaces", None) == "/api/v1/namespaces"
     with pytest.raises(LabError, match=r'doesn\'t have a resource type "gadgets"'):
