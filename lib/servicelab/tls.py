@@ -155,7 +155,7 @@ def wait_until_served(lab, certificate: bytes) -> None:
     """Wait until every server serves this certificate: a reloaded nginx takes a moment, while the old workers finish.
 
     Raises:
-        WaitTimeout: one of them doesn't, after 60 seconds.
+        WaitTimeout: one of them doesn't; says which.
     """
     wanted = describe(certificate).fingerprint
 
@@ -166,13 +166,13 @@ def wait_until_served(lab, certificate: bytes) -> None:
             name = pod["metadata"]["name"]
             try:
                 steady = _serves_only(lab, f"pod/{name}", wanted)
-            except LabError as error:
-                raise NotYet(str(error)) from error
+            except LabError as error:  # it may have gone just now, or a tunnel of kubectl's has broken
+                raise NotYet(f"pod {name} can't be asked: {error}") from error
             if not steady:
                 raise NotYet(f"pod {name} serves another certificate")
         return True
 
-    lab.wait_for(every_server_serves_it, timeout=60)
+    lab.wait_for(every_server_serves_it)
 
 
 def _serves_only(lab, target: str, fingerprint: str) -> bool:

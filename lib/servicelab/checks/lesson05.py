@@ -90,7 +90,7 @@ def _client_says(lab, url: str, *options: str) -> str:
     command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "5", *options, url]
     lines = lab.run_in_pod("deployment/curl-deployment", command).splitlines()
     refusals = [line for line in lines if "curl: (" in line]
-    return refusals[0][refusals[0].index("curl: (") :] if refusals else lines[0].strip()
+    return refusals[0][refusals[0].index("curl: (") :] if refusals else "".join(lines[:1]).strip()
 
 
 @checker(lesson=5, title="a Secret holds certificate and key")
@@ -238,5 +238,6 @@ def signed_by_authority(lab) -> str:
     script = f'f=$(mktemp) && printf "%s\\n" "$0" >"$f" && {ask}; rm -f "$f"'
     said = lab.run_in_pod("deployment/curl-deployment", ["sh", "-c", script, data["ca.crt"]])
     if not said.endswith("200"):
-        raise Missing(f"a client that trusts the authority says: {said.splitlines()[0]}", "kubectl get endpointslices", RELOAD)
+        words = "".join(said.splitlines()[:1]) or "nothing"
+        raise Missing(f"a client that trusts the authority says: {words}", "kubectl get endpointslices", RELOAD)
     return f"signed by {authority.subject}: a client that trusts this authority, and nobody else, gets the page"
