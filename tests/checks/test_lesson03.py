@@ -89,3 +89,6 @@ def test_frontend_and_a_restart_without_a_pause(old):
     old.fails("told_without_pause", saying="weren't replaced by a rolling restart", hint="kubectl rollout restart")
     old.run("rollout restart deployment my-nginx")
     assert "know backend" in old.passes("told_without_pause")
+    # asked at once: the pods are still being replaced
+    old.run("delete service backend", service, "rollout restart deployment my-nginx")
+    assert "know backend" in old.passes("told_without_pause")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from servicelab.checks.framework import Missing, checker
-from servicelab.checks.looks import condition, environment, find, is_ready, live_pods, ready_pod, ready_pods, trouble
+from servicelab.checks.looks import environment, find, is_ready, live_pods, ready_pod, ready_pods, trouble
 
 SELECTOR = "run=my-nginx"
 APPLY = "kubectl apply -f ../manifests/run-my-nginx.yaml"
@@ -17,6 +17,15 @@ def _service_ip(lab, name: str, *hints: str) -> str:
     if service is None:
         raise Missing(f"there is no Service {name} in namespace {lab.namespace}", *hints, settles=False)
     return service["spec"]["clusterIP"]
+
+
+def _replacing(deployment: dict) -> bool:
+    """Whether pods of the version before are still there, or the controller has not yet seen that it is to replace them."""
+    meta, status = deployment.get("metadata", {}), deployment.get("status", {})
+    if status.get("observedGeneration", 0) < meta.get("generation", 0):
+        return True
+    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+    return len({*counts, deployment.get("spec", {}).get("replicas", 1)}) > 1
 
 
 @checker(lesson=3, title="pods older than the Service don't know it")
@@ -155,6 +164,7 @@ def frontend_knows_backend(lab) -> str:
 def told_without_pause(lab, replicas: int = 2) -> str:
     """Exercise: the pods of my-nginx have backend's variables, brought by a rolling restart rather than by hand."""
     ip = _service_ip(lab, "backend", "First do the exercise above: `check.frontend_knows_backend(lab)`.")
+    deployment = find(lab, "deployments", "my-nginx") or {}  # before its pods: once no more are to be replaced, those seen later stay
     pods = ready_pods(lab, SELECTOR, replicas, f"kubectl scale deployment my-nginx --replicas={replicas}")
     unaware = [p["metadata"]["name"] for p in pods if environment(lab, p["metadata"]["name"]).get("BACKEND_SERVICE_HOST") != ip]
     if unaware:
@@ -163,9 +173,8 @@ def told_without_pause(lab, replicas: int = 2) -> str:
             "They must start anew. Scaling to 0 would do it, but then nobody serves for a while.",
             "`kubectl rollout` has a subcommand that replaces pods one after the other.",
             "kubectl rollout restart deployment my-nginx",
-            settles=len(live_pods(lab, SELECTOR)) > len(pods),
+            settles=_replacing(deployment),
         )
-    deployment = find(lab, "deployments", "my-nginx") or {}
     template = deployment.get("spec", {}).get("template", {}).get("metadata", {})
     if "kubectl.kubernetes.io/restartedAt" not in template.get("annotations", {}):
         raise Missing(
@@ -174,7 +183,6 @@ def told_without_pause(lab, replicas: int = 2) -> str:
             "kubectl rollout restart deployment my-nginx",
             settles=False,
         )
-    progressing = condition(deployment, "Progressing") or {}
-    if progressing.get("reason") != "NewReplicaSetAvailable" or len(live_pods(lab, SELECTOR)) != len(pods):
+    if _replacing(deployment) or len(live_pods(lab, SELECTOR)) != len(pods):
         raise Missing("the restart is still under way", "kubectl rollout status deployment my-nginx")
     return f"all {len(pods)} pods were replaced one after the other, and know backend at {ip}"
