@@ -71,6 +71,10 @@ class Class:
         return Lab(cluster, self.file(student), student.namespace)
 
 
+def names_of(objects) -> list[str]:
+    return [each["metadata"]["name"] for each in objects]
+
+
 @pytest.fixture(scope="module")
 def school(cluster, tmp_path_factory):
     before = os.environ.get("SERVICELAB_CLASS")
@@ -82,6 +86,8 @@ def school(cluster, tmp_path_factory):
     try:
         outcome = made.create([ADA, BOB], with_node_steps=True)
         assert not outcome.failed and set(outcome.files) == {ADA, BOB}
+        for student in (ADA, BOB):  # pods are refused until their namespace's ServiceAccount is there
+            eventually(lambda where=student.namespace: "default" in names_of(made.client.list("serviceaccounts", where)))
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"}, "spec": {"containers": [{"name": "web", "image": NGINX}]}}
         pod["spec"]["terminationGracePeriodSeconds"] = 1
         made.as_(BOB).request("POST", f"/api/v1/namespaces/{BOB.namespace}/pods", pod)
@@ -223,8 +229,9 @@ def test_a_quota_reached_in_a_lesson_is_told(school):
     try:
         eventually(lambda: lab.get("resourcequotas", "servicelab-class")["status"].get("hard", {}).get("pods") == "1")
         lab.kubectl("create", "deployment", "many", f"--image={NGINX}", "--replicas=3")
+        eventually(lambda: "ReplicaFailure" in [each["type"] for each in lab.get("deployments", "many")["status"].get("conditions", [])])
         with pytest.raises(WaitTimeout, match=r"exceeded quota"):
-            lab.wait_for("deployment/many", timeout=15)
+            lab.wait_for("deployment/many", timeout=1)
         lab.kubectl("delete", "deployment", "many")
         lab.kubectl("create", "configmap", "fine")
     finally:

@@ -223,10 +223,19 @@ def _ready(pod: dict[str, Any]) -> bool:
 
 
 def remove(client: Client) -> None:
-    """Removes the pods and their configuration."""
+    """Removes the pods and their configuration, and waits until they are gone: until then they answer.
+
+    Raises:
+        ClusterError: one of them doesn't go; names it.
+    """
     for pod in _pods(client):
         delete(client, f"/api/v1/namespaces/{current().space}/pods/{pod['metadata']['name']}")
     try:
         delete(client, f"/api/v1/namespaces/{current().space}/configmaps/{CONFIG}")
     except NotFound:
-        return
+        pass  # it was removed before
+    deadline = time.monotonic() + wait_timeout()
+    while left := present(client)[0]:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"{', '.join(left)} in namespace {current().space} can't be removed; kubectl describe pods there tells why.")
+        time.sleep(0.5)
