@@ -138,7 +138,8 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         # no sandbox: its own user namespaces are refused to root in a container, and the page is ours
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]
+        opened = playwright.chromium.launch(executable_path=chromium(), args=options, timeout=PAGE_SECONDS * 1000)
         try:
             yield opened
         finally:

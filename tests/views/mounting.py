@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+MILLISECONDS = 120_000  # what the page is to do, on a busy machine
 PAGE = """<!doctype html><meta charset="utf-8"><style>body {{ width: 800px }} {css}</style>
 <body data-jp-theme-light="true"><div id="cell"></div><script type="module">
 const source = {source};
@@ -40,7 +41,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"], timeout=MILLISECONDS)
         yield opened
         opened.close()
 
@@ -56,6 +57,7 @@ def mounted(browser: Any, folder: Path, widget: type, **traits: Any) -> Iterator
     css, source = str(widget._css), json.dumps(str(widget._esm))
     state = json.dumps({"notice": "", "viewers": 0, **traits})
     page = browser.new_page()
+    page.set_default_timeout(MILLISECONDS)
     file = folder / f"page-{id(page)}.html"
     file.write_text(PAGE.format(css=css, source=source, state=state), encoding="utf-8")
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -51,9 +51,9 @@ class Server:
 
     def stop(self):
         self.cut()
-        for queue in self.others:
+        cut, self.others = self.others, []
+        for queue in cut:
             self.loop.call_soon_threadsafe(queue.put_nowait, None)
-        self.others = []
         self.call(self.runner.cleanup())
 
     def close(self):
@@ -99,11 +99,11 @@ class Server:
         self._tell({"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self.version)}}})
 
     def cut(self):
-        self._tell(None)
-        self.watches = []
+        cut, self.watches = self.watches, []  # before they end: the next watch may come at once
+        self._tell(None, cut)
 
-    def _tell(self, event):
-        for queue in list(self.watches):
+    def _tell(self, event, watches=None):
+        for queue in list(self.watches if watches is None else watches):
             self.loop.call_soon_threadsafe(queue.put_nowait, event)
 
 
@@ -123,7 +123,7 @@ def observer(server):
     made = Observer(lab, changes.append)
     made.changes = changes
     yield made
-    made.stop(10)
+    made.stop(60)
     assert not made.running
 
 
@@ -136,7 +136,7 @@ def following(server, observer, **expected):
         assert names(observer) == expected, observer.trouble
         return server.watches
 
-    eventually(look, timeout=20)
+    eventually(look)
 
 
 def test_it_lists_then_follows_and_bursts_make_one_change(server, observer):
@@ -195,7 +195,7 @@ def test_nodes_that_may_not_be_listed_are_no_trouble_but_pods_are(server, observ
     following(server, observer, a="ready")
     assert observer.trouble == ""
     assert observer.world.nodes() == [("worker9", False)]
-    observer.stop(10)
+    observer.stop(60)
     server.forbidden = {"pods"}
     observer.start()
     eventually(lambda: "may not watch pods" in observer.trouble)
@@ -204,7 +204,7 @@ def test_nodes_that_may_not_be_listed_are_no_trouble_but_pods_are(server, observ
 def test_stopping_ends_the_thread_also_before_it_began_and_starting_again_works(server, observer):
     server.put(pod("a"), told=False)
     observer.start()
-    observer.stop(10)
+    observer.stop(60)
     assert not observer.running
     observer.start()
     following(server, observer, a="ready")

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..client import Client
-from ..errors import ClusterError, LabError, NotFound
+from ..errors import ClusterError, LabError
 from ..settings import wait_timeout
 from .api import apply, delete, listing
 from .group import current
@@ -230,10 +230,7 @@ def remove(client: Client) -> None:
     """
     for pod in _pods(client):
         delete(client, f"/api/v1/namespaces/{current().space}/pods/{pod['metadata']['name']}")
-    try:
-        delete(client, f"/api/v1/namespaces/{current().space}/configmaps/{CONFIG}")
-    except NotFound:
-        pass  # it was removed before
+    delete(client, f"/api/v1/namespaces/{current().space}/configmaps/{CONFIG}")
     deadline = time.monotonic() + wait_timeout()
     while left := present(client)[0]:
         if time.monotonic() > deadline:
