@@ -148,8 +148,7 @@ def ports_freed(lab) -> str:
     pods = live_pods(lab, "run=host-port")
     if any(_host_ports(pod) for pod in pods):
         raise Missing("the Deployment is right; pods from before are still being replaced", "kubectl rollout status deployment host-port")
-    ready_pods(lab, "run=host-port", wanted)
-    return f"{len(pods)} pods run, and none claims a port of its node"
+    return f"{len(ready_pods(lab, 'run=host-port', wanted))} pods run, and none claims a port of its node"
 
 
 @checker(lesson=1, title="two servers in one pod, on two ports")
