@@ -29,7 +29,7 @@ class State:
     done: bool
     words: str
     share: float | None = None
-    count: int = 0
+    addresses: frozenset[str] = frozenset()  # a Service's ready ones
 
 
 class Watcher:
@@ -146,7 +146,10 @@ def condition(lab: Lab, namespace: str, what: str) -> Callable[[], State]:
     singular = kind[:-1] if kind in ("deployments", "pods", "services", "replicasets", "nodes") else kind
     if "=" in name:
         return lambda: _pods_ready(client.list("pods", namespace, selector=name))
-    judge = {"deployment": _deployment, "replicaset": _replicaset, "pod": _pod, "node": _node}.get(singular)
+    pods_of = lambda selector: client.list("pods", namespace, selector=selector)
+    judge = {
+        "deployment": lambda obj: _deployment(obj, pods_of), "replicaset": _replicaset, "pod": _pod, "node": _node,
+    }.get(singular)  # fmt: skip
     if singular == "service":
         return _Service(lab, namespace, name)
 
@@ -164,7 +167,7 @@ def _condition(obj: dict, kind: str) -> dict:
     return next((c for c in obj.get("status", {}).get("conditions") or [] if c["type"] == kind), {})
 
 
-def _deployment(obj: dict) -> State:
+def _deployment(obj: dict, pods_of: Callable[[str], list[dict]]) -> State:
     # the rule of `kubectl rollout status`
     want, status = obj["spec"].get("replicas", 1), obj.get("status", {})
     if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 0):
@@ -174,6 +177,11 @@ def _deployment(obj: dict) -> State:
     words = f"is available ({available} of {want} pods)" if done else f"has {min(updated, available)} of {want} pods available"
     if total > updated:
         words += f", {total - updated} old to end"
+    if done and want:
+        # the status follows the pods a moment later: right after a pod was deleted it still counts that one
+        ready = sum(_pod(pod).done for pod in pods_of(selector_text(obj["spec"]["selector"].get("matchLabels") or {})))
+        if ready < want:
+            return State(False, f"has {ready} of {want} pods ready", ready / want)
     return State(done, words, min(updated, available) / want if want else None)
 
 
@@ -223,8 +231,8 @@ class _Service:
         selector = self._lab.client.get("services", self._name, self._namespace)["spec"].get("selector")
         if selector and time.monotonic() - self._first < self.SETTLE:
             pods = self._lab.client.list("pods", self._namespace, selector=selector_text(selector))
-            # a pod's readiness reaches the EndpointSlice a moment later: count both
-            if state.count != len(pods) or not all(_pod(p).done for p in pods):
+            # a pod's readiness, or its end, reaches the EndpointSlice a moment later: compare both
+            if not _are_of(state.addresses, pods) or not all(_pod(p).done for p in pods):
                 return State(False, f"{state.words}, of {len(pods)} pods that its selector finds")
         return state
 
@@ -239,7 +247,7 @@ def look_at_service(lab: Lab, namespace: str, name: str) -> State:
     if spec.get("type") == "ExternalName":
         return State(True, f"is a name for {spec.get('externalName')}")
     slices = lab.client.list("endpointslices", namespace, selector=f"kubernetes.io/service-name={name}")
-    slices = [s for s in slices if s.get("ports") is not None or spec.get("clusterIP") == "None"]
+    slices = [s for s in slices if _is_of(s, service) and (s.get("ports") is not None or spec.get("clusterIP") == "None")]
     count, ready = _distinct([e for s in slices for e in s.get("endpoints") or []]), _distinct([e for s in slices for e in _ready(s)])
     if not ready:
         return State(False, "has no ready endpoint" if not count else f"has {count} endpoints, none of them ready")
@@ -247,7 +255,20 @@ def look_at_service(lab: Lab, namespace: str, name: str) -> State:
         return State(False, f"has ready endpoints, but {', '.join(mute)} can't connect to its address yet")
     if behind := _dns_behind(lab, f"{name}.{namespace}.svc.cluster.local", spec, slices):
         return State(False, f"has ready endpoints, but DNS at {', '.join(behind)} doesn't tell its address yet")
-    return State(True, f"has {ready} ready endpoint{'s' if ready != 1 else ''}", count=ready)
+    addresses = frozenset(address for s in slices for endpoint in _ready(s) for address in endpoint["addresses"])
+    return State(True, f"has {ready} ready endpoint{'s' if ready != 1 else ''}", addresses=addresses)
+
+
+def _is_of(endpointslice: dict, service: dict) -> bool:
+    """Whether a slice is this Service's, or nobody's: one of a deleted Service of the same name goes a moment after it."""
+    owners = {o["uid"] for o in endpointslice["metadata"].get("ownerReferences") or [] if o["kind"] == "Service"}
+    return not owners or service["metadata"]["uid"] in owners
+
+
+def _are_of(addresses: frozenset[str], pods: list[dict]) -> bool:
+    """Whether each pod has one of these addresses at least, and nobody else has any."""
+    ips = [{ip["ip"] for ip in pod.get("status", {}).get("podIPs") or []} for pod in pods]
+    return all(ips_of_one & addresses for ips_of_one in ips) and addresses <= set().union(*ips)
 
 
 def _ready(endpointslice: dict) -> list[dict]:

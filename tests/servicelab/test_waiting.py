@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from servicelab import waiting
@@ -43,6 +45,24 @@ def test_an_endpoint_in_two_slices_counts_once():
     assert waiting._distinct([one, one, {"addresses": ["10.244.2.6"], "targetRef": {"uid": "b"}}, {"addresses": ["192.0.2.1"]}]) == 3
 
 
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        ([{}, {}], "is available (2 of 2 pods)"),
+        ([], "has 0 of 2 pods ready"),  # both were deleted, and no other is there yet
+        ([{}, {"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"ready": "False"}], "has 1 of 2 pods ready"),
+    ],
+)
+def test_a_deployment_is_available_when_its_pods_say_so_too(pods, words):
+    """Its status follows the pods a moment later: right after one was deleted it still counts that one."""
+    counts = {"updatedReplicas": 2, "availableReplicas": 2, "replicas": 2, "observedGeneration": 1}
+    obj = {"metadata": {"generation": 1}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}}, "status": counts}
+    ready = [[{"type": "Ready", "status": pod.get("ready", "True")}] for pod in pods]
+    found = [{"metadata": pod, "status": {"phase": "Running", "conditions": c}} for pod, c in zip(pods, ready, strict=True)]
+    state = waiting._deployment(obj, {"app=web": found}.__getitem__)
+    assert (state.words, state.done) == (words, words.startswith("is"))
+
+
 RULES = """
 table ip kube-proxy {
 \tmap service-ips {
@@ -82,6 +102,44 @@ def test_a_node_follows_when_its_rules_do(ready, port, follows):
     late = {"addresses": ["10.244.1.9"], "conditions": {"ready": False}}
     slices = [{"ports": [{"name": "", "port": 8080}], "endpoints": [*endpoints, late]}]
     assert waiting._in_the_rules(RULES, {"clusterIP": "10.96.0.77"}, [port], slices) is follows
+
+
+class Listed:
+    """A client of a pretended cluster: a Service, its pods by address, its EndpointSlices as (owner's uid, addresses)."""
+
+    def __init__(self, pods: list[str], slices: list[tuple[str, list[str]]]) -> None:
+        ready = [{"type": "Ready", "status": "True"}]
+        self._service = {"metadata": {"uid": "new"}, "spec": {"clusterIP": "None", "selector": {"app": "web"}}}
+        self._lists = {
+            "pods": [{"metadata": {}, "status": {"phase": "Running", "podIPs": [{"ip": ip}], "conditions": ready}} for ip in pods],
+            "endpointslices": [
+                {"metadata": {"ownerReferences": [{"kind": "Service", "uid": owner}]}, "endpoints": [{"addresses": [ip]} for ip in ips]}
+                for owner, ips in slices
+            ],
+        }
+
+    def get(self, kind, name, namespace):
+        return self._service
+
+    def list(self, kind, namespace, selector):
+        return self._lists[kind]
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [
+        ([("new", ["10.244.1.5", "10.244.2.6"])], "has 2 ready endpoints"),
+        ([("new", ["10.244.1.5"])], "has 1 ready endpoint, of 2 pods that its selector finds"),  # the pod that came isn't in it yet
+        # as many as there are pods, but one of them is the pod that went
+        ([("new", ["10.244.1.5", "10.244.1.4"])], "has 2 ready endpoints, of 2 pods that its selector finds"),
+        ([("old", ["10.244.1.5", "10.244.2.6"])], "has no ready endpoint"),  # of the Service of that name that was deleted
+        ([("old", ["10.244.1.5"]), ("new", ["10.244.1.5", "10.244.2.6"])], "has 2 ready endpoints"),
+    ],
+)
+def test_a_service_is_ready_when_its_own_slices_have_its_pods(slices, words):
+    lab = SimpleNamespace(client=Listed(["10.244.1.5", "10.244.2.6"], slices), quick_nodes=False)
+    state = waiting._Service(lab, "default", "web")()
+    assert (state.words, state.done) == (words, words == "has 2 ready endpoints")
 
 
 def test_image_that_can_not_be_had(kube, lab):
