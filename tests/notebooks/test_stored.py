@@ -183,3 +183,7 @@ def test_masks_can_be_read_and_keep_what_matters():
     # busybox' nslookup: an empty line for the answer about IPv6, whichever came first
     first, last = "Address:\t10.96.0.10:53\n\n\nName:\tx\nAddress: y\n\n", "Address:\t10.96.0.10:53\n\nName:\tx\nAddress: y\n\n\n"
     assert record.sanitized(first, rules) == record.sanitized(last, rules)
+    # a Service that finds nobody, before and after its empty EndpointSlice is made; not one that should have found somebody
+    none, empty = "Endpoints:                <none>\nSession\n", "Endpoints:                \nSession\n"
+    some = "Endpoints:                10.244.1.2:80\nSession\n"
+    assert record.sanitized(none, rules) == record.sanitized(empty, rules) != record.sanitized(some, rules)
