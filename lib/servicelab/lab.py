@@ -165,9 +165,9 @@ class Lab:
         """Waits by watching the cluster, with a progress bar, until something is so.
 
         Args:
-            what: ``deployment/NAME`` (rolled out and available), ``pod/NAME`` (ready), ``pods/LABEL=VALUE`` (all ready),
-                ``service/NAME`` (has a ready endpoint, and every node passes connections on), ``KIND/NAME`` (exists); or a
-                callable that returns something truthy, or raises ``NotYet("why")``.
+            what: ``deployment/NAME`` (rolled out and available), ``pod/NAME`` (ready, and its servers listen), ``pods/LABEL=VALUE`` (all
+                ready), ``service/NAME`` (has a ready endpoint that listens, and every node passes connections on), ``KIND/NAME``
+                (exists); or a callable that returns something truthy, or raises ``NotYet("why")``.
             timeout: seconds; default 120.
             gone: wait until it is gone instead.
             namespace: another namespace than the learner's.

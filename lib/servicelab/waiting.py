@@ -7,7 +7,7 @@ import dataclasses
 import html
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import settings
@@ -29,7 +29,9 @@ class State:
     done: bool
     words: str
     share: float | None = None
-    addresses: frozenset[str] = frozenset()  # a Service's ready ones
+    # a Service's ready endpoints
+    addresses: frozenset[str] = frozenset()
+    targets: frozenset[tuple[str, int]] = frozenset()
 
 
 class Watcher:
@@ -148,7 +150,7 @@ def condition(lab: Lab, namespace: str, what: str) -> Callable[[], State]:
         return lambda: _pods_ready(client.list("pods", namespace, selector=name))
     pods_of = lambda selector: client.list("pods", namespace, selector=selector)
     judge = {
-        "deployment": lambda obj: _deployment(obj, pods_of), "replicaset": _replicaset, "pod": _pod, "node": _node,
+        "deployment": lambda obj: _deployment(obj, pods_of), "replicaset": _replicaset, "pod": _ListeningPod(lab), "node": _node,
     }.get(singular)  # fmt: skip
     if singular == "service":
         return _Service(lab, namespace, name)
@@ -212,12 +214,43 @@ def _pods_ready(pods: list[dict]) -> State:
     return State(done, f"are ready ({ready} of {len(pods)})" if pods else "there is no such pod yet", ready / len(pods) if pods else None)
 
 
+SETTLE = 5.0
+"""Seconds after something is ready for which the rest is waited for: a Service's other pods, and servers that were only just started.
+One that never comes must not hold the wait, and what comes within a moment must not make two runs differ."""
+
+
+class _ListeningPod:
+    """Whether a pod is ready, and its servers listen on the ports that it declares: without a probe, Ready says only that they were
+    started."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._first: float | None = None
+
+    def __call__(self, obj: dict) -> State:
+        state, ip = _pod(obj), obj.get("status", {}).get("podIP")
+        if not state.done or obj["status"]["phase"] != "Running" or not ip:
+            return state
+        self._first = self._first or time.monotonic()
+        ports = [p for c in obj["spec"]["containers"] for p in c.get("ports") or [] if p.get("protocol", "TCP") == "TCP"]
+        if time.monotonic() - self._first < SETTLE and (deaf := _deaf(self._lab, {(ip, p["containerPort"]) for p in ports})):
+            return State(False, f"is ready, but nobody listens at {', '.join(deaf)} yet")
+        return state
+
+
+def _deaf(lab: Lab, targets: Iterable[tuple[str, int]]) -> list[str]:
+    """The pods' addresses and ports that take no connection from a node yet; where nodes can't be asked cheaply, none."""
+    if not targets or not lab.quick_nodes:
+        return []
+    each = " ".join(f"{ip}/{port}" for ip, port in sorted(targets))
+    # a bare connection that sends nothing leaves no line in the server's access log
+    connect = 'timeout 1 bash -c "exec 3<>/dev/tcp/$t" 2>/dev/null || echo "$t"'
+    ran = lab.nodes[0].run(f"command -v bash >/dev/null || exit 0; for t in {each}; do {connect}; done")
+    return [word.replace("/", ":") for word in ran.split()]
+
+
 class _Service:
     """Whether a Service has endpoints that answer; all its pods, when they are about to be ready anyway."""
-
-    SETTLE = 5.0
-    """Seconds after the first ready endpoint for which the other pods are waited for. One that is never ready must not hold
-    the wait, and pods that come within a moment of each other must not make two runs differ."""
 
     def __init__(self, lab: Lab, namespace: str, name: str) -> None:
         self._lab, self._namespace, self._name = lab, namespace, name
@@ -229,11 +262,15 @@ class _Service:
             return state
         self._first = self._first or time.monotonic()
         selector = self._lab.client.get("services", self._name, self._namespace)["spec"].get("selector")
-        if selector and time.monotonic() - self._first < self.SETTLE:
+        if time.monotonic() - self._first >= SETTLE:
+            return state
+        if selector:
             pods = self._lab.client.list("pods", self._namespace, selector=selector_text(selector))
             # a pod's readiness, or its end, reaches the EndpointSlice a moment later: compare both
             if not _are_of(state.addresses, pods) or not all(_pod(p).done for p in pods):
                 return State(False, f"{state.words}, of {len(pods)} pods that its selector finds")
+        if deaf := _deaf(self._lab, state.targets):
+            return State(False, f"{state.words}, but nobody listens at {', '.join(deaf)} yet")
         return state
 
 
@@ -256,7 +293,15 @@ def look_at_service(lab: Lab, namespace: str, name: str) -> State:
     if behind := _dns_behind(lab, f"{name}.{namespace}.svc.cluster.local", spec, slices):
         return State(False, f"has ready endpoints, but DNS at {', '.join(behind)} doesn't tell its address yet")
     addresses = frozenset(address for s in slices for endpoint in _ready(s) for address in endpoint["addresses"])
-    return State(True, f"has {ready} ready endpoint{'s' if ready != 1 else ''}", addresses=addresses)
+    targets = frozenset(
+        (address, port["port"])
+        for s in slices
+        for port in s.get("ports") or []
+        if port.get("port") and port.get("protocol", "TCP") == "TCP"
+        for endpoint in _ready(s)
+        for address in endpoint["addresses"]
+    )
+    return State(True, f"has {ready} ready endpoint{'s' if ready != 1 else ''}", addresses=addresses, targets=targets)
 
 
 def _is_of(endpointslice: dict, service: dict) -> bool:

@@ -262,3 +262,32 @@ def test_a_pod_that_is_never_ready_does_not_hold_its_service(kube, lab, capsys):
     kube.kubectl("create", "service", "clusterip", "half", "--tcp=80:80")
     lab.wait_for("service/half")
     assert capsys.readouterr().out == "✓ service/half has 1 ready endpoint\n"
+
+
+@pytest.mark.parametrize("kind", ["pod", "service"])
+def test_what_is_ready_listens(kube, lab, monkeypatch, kind):
+    """Without a probe a pod is Ready when its program was started; what follows a wait may connect at once all the same."""
+    monkeypatch.setattr(waiting, "SETTLE", 60.0)
+    name = f"listens-{kind}"
+    slow = ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; exec nginx -g 'daemon off;'"]
+    container = {"name": "c", "image": "nginx:1.29-alpine", "command": slow, "ports": [{"containerPort": 80}]}
+    meta = {"name": name, "labels": {"app": name}}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}})
+    kube.kubectl("create", "service", "clusterip", name, "--tcp=80:80")
+    kube.wait("condition=Ready", f"pod/{name}")
+    address = lab.pod(name).ip
+    look = waiting.condition(lab, kube.name, f"{kind}/{name}")
+    kube.wait(lambda: f"but nobody listens at {address}:80 yet" in look().words)
+    kube.exec(name, "touch", "/tmp/go")
+    kube.wait(lambda: look().done)
+    service = lab.service(name).ip if kind == "service" else address
+    assert lab.nodes[0].run(f"curl -s -o /dev/null -w '%{{http_code}}' http://{service}") == "200"
+    requests = kube.wait(lambda: [line for line in lab.pod(name).logs().splitlines() if "HTTP/1.1" in line or " 400 " in line])
+    assert len(requests) == 1, "a wait's own looks are in no log"
+
+
+def test_a_port_that_nobody_serves_does_not_hold_a_wait(kube, lab, capsys):
+    container = {"name": "c", "image": "nginx:1.29-alpine", "ports": [{"containerPort": 8080}]}
+    kube.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "deaf"}, "spec": {"containers": [container]}})
+    lab.wait_for("pod/deaf", timeout=60)
+    assert capsys.readouterr().out == "✓ pod/deaf is ready\n"
