@@ -1,6 +1,11 @@
 """Checks of lesson 01, both ways."""
 
 import json
+from types import SimpleNamespace
+
+import pytest
+
+from servicelab.checks import Missing, check
 
 from servicelab.checks.looks import live_pods
 
@@ -74,6 +79,22 @@ def test_port_conflict_and_its_end(asked):
     asked.kube.kubectl("patch", "deployment", "host-port", "--type=json", "-p", json.dumps(without))
     assert "3 pods run" in asked.passes("ports_freed")
     asked.fails("port_conflict", saying="none of the 3 pods", hint="hostPort")
+
+
+def test_port_conflict_waits_for_a_pod_that_is_just_being_placed():
+    """The scheduler writes that one pod fits nowhere before the API shows on which node it has put the other."""
+
+    def pod(name: str, **conditions: str) -> dict:
+        found = [{"type": type_, "status": status, "message": "no free ports"} for type_, status in conditions.items()]
+        spec = {"containers": [{"name": "web", "ports": [{"containerPort": 80, "hostPort": 8081}]}]}
+        return {"metadata": {"name": name}, "spec": spec, "status": {"conditions": found}}
+
+    runs, waits = pod("a", PodScheduled="True", Ready="True"), pod("c", PodScheduled="False")
+    lab = SimpleNamespace(list=lambda kind, selector: [runs, pod("b"), waits])
+    with pytest.raises(Missing, match="pod b is Pending"):
+        check.port_conflict.look(lab)
+    lab = SimpleNamespace(list=lambda kind, selector: [runs, pod("b", PodScheduled="True", Ready="True"), waits])
+    assert check.port_conflict.look(lab).startswith("2 pods own port 8081 of a node each; 1 waits")
 
 
 def test_twins(asked):

@@ -30,7 +30,7 @@ def port_conflict(lab) -> str:
             "There must be more pods than nodes that may run them, each with a hostPort.",
             "kubectl delete deployment host-port; kubectl apply -f ../manifests/host-port.yaml",
         )
-    starting = [pod for pod in pods if pod["spec"].get("nodeName") and not is_ready(pod)]
+    starting = [pod for pod in pods if (condition(pod, "PodScheduled") or {}).get("status") != "False" and not is_ready(pod)]
     if starting:
         raise Missing(trouble(starting[0]), "kubectl get pods -l run=host-port")
     running = sum(is_ready(pod) for pod in pods)
