@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from servicelab.checks import Missing, check
-
 from servicelab.checks.looks import live_pods
 
 MOVED = "sed -i 's/80;/8080;/' /etc/nginx/conf.d/default.conf && nginx -s reload"
