@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import kubectl, manifests, settings, tables, waiting
+from . import kubectl, manifests, readiness, settings, tables, waiting
 from .client import Client
 from .errors import NotAllowed, NotFound
 from .handles import Node, Nodes, Outside, PodHandle, ServiceHandle, as_argv
@@ -133,7 +133,7 @@ class Lab:
         selector = what
         if what.startswith(("deployment/", "deploy/")):
             deployment = self.get("deployments", what.split("/", 1)[1], namespace)
-            selector = waiting.selector_text(deployment["spec"]["selector"].get("matchLabels") or {})
+            selector = readiness.selector_text(deployment["spec"]["selector"].get("matchLabels") or {})
         elif what.startswith(("pod/", "pods/")):
             what = selector = what.split("/", 1)[1]
         if "=" not in selector:

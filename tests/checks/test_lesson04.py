@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from servicelab import waiting
 from servicelab.checks.lesson04 import RUN_CURL
+from servicelab.reachability import dns_behind
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def test_a_service_that_was_awaited_is_known_to_every_dns_server(servers, capsys
     dns = {pod["status"]["podIP"] for pod in lab.list("pods", "k8s-app=kube-dns", "kube-system")}
     name, spec = f"my-nginx-headless.{lab.namespace}.svc.cluster.local", {"clusterIP": "None"}
     pods = [pod["status"]["podIP"] for pod in lab.list("pods", "run=my-nginx")]
-    told = lambda *addresses: waiting._dns_behind(lab, name, spec, [{"endpoints": [{"addresses": [each]} for each in addresses]}])
+    told = lambda *addresses: dns_behind(lab, name, spec, [{"endpoints": [{"addresses": [each]} for each in addresses]}])
     assert told(*pods) == []
     # as it is when the API knows a pod more than they do, a pod less, or another address
     assert set(told(*pods, "10.244.0.99")) == set(told(pods[0])) == dns
-    assert set(waiting._dns_behind(lab, name, {"clusterIP": "10.96.0.99"}, [])) == dns
-    assert set(waiting._dns_behind(lab, f"not-{name}", spec, [{"endpoints": [{"addresses": pods}]}])) == dns
+    assert set(dns_behind(lab, name, {"clusterIP": "10.96.0.99"}, [])) == dns
+    assert set(dns_behind(lab, f"not-{name}", spec, [{"endpoints": [{"addresses": pods}]}])) == dns

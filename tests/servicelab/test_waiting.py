@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from servicelab import waiting
+from servicelab import conditions, readiness
 from servicelab.errors import LabError, NotYet, WaitTimeout
+from servicelab.reachability import in_the_rules
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_service_that_is_ready_answers_on_every_node(web, kube, lab):
 
 def test_an_endpoint_in_two_slices_counts_once():
     one = {"addresses": ["10.244.1.5"], "targetRef": {"uid": "a"}}
-    assert waiting._distinct([one, one, {"addresses": ["10.244.2.6"], "targetRef": {"uid": "b"}}, {"addresses": ["192.0.2.1"]}]) == 3
+    assert conditions._distinct([one, one, {"addresses": ["10.244.2.6"], "targetRef": {"uid": "b"}}, {"addresses": ["192.0.2.1"]}]) == 3
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_deployment_is_available_when_its_pods_say_so_too(pods, words):
     obj = {"metadata": {"generation": 1}, "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}}, "status": counts}
     ready = [[{"type": "Ready", "status": pod.get("ready", "True")}] for pod in pods]
     found = [{"metadata": pod, "status": {"phase": "Running", "conditions": c}} for pod, c in zip(pods, ready, strict=True)]
-    state = waiting._deployment(obj, {"app=web": found}.__getitem__)
+    state = readiness.of_deployment(obj, {"app=web": found}.__getitem__)
     assert (state.words, state.done) == (words, words.startswith("is"))
 
 
@@ -101,7 +102,7 @@ def test_a_node_follows_when_its_rules_do(ready, port, follows):
     endpoints = [{"addresses": [address], "conditions": {"ready": True}} for address in ready]
     late = {"addresses": ["10.244.1.9"], "conditions": {"ready": False}}
     slices = [{"ports": [{"name": "", "port": 8080}], "endpoints": [*endpoints, late]}]
-    assert waiting._in_the_rules(RULES, {"clusterIP": "10.96.0.77"}, [port], slices) is follows
+    assert in_the_rules(RULES, {"clusterIP": "10.96.0.77"}, [port], slices) is follows
 
 
 class Listed:
@@ -138,7 +139,7 @@ class Listed:
 )
 def test_a_service_is_ready_when_its_own_slices_have_its_pods(slices, words):
     lab = SimpleNamespace(client=Listed(["10.244.1.5", "10.244.2.6"], slices), quick_nodes=False)
-    state = waiting._Service(lab, "default", "web")()
+    state = conditions.ReachableService(lab, "default", "web")()
     assert (state.words, state.done) == (words, words == "has 2 ready endpoints")
 
 
@@ -267,7 +268,7 @@ def test_a_pod_that_is_never_ready_does_not_hold_its_service(kube, lab, capsys):
 @pytest.mark.parametrize("kind", ["pod", "service"])
 def test_what_is_ready_listens(kube, lab, monkeypatch, kind):
     """Without a probe a pod is Ready when its program was started; what follows a wait may connect at once all the same."""
-    monkeypatch.setattr(waiting, "SETTLE", 60.0)
+    monkeypatch.setattr(conditions, "SETTLE", 60.0)
     name = f"listens-{kind}"
     slow = ["sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done; exec nginx -g 'daemon off;'"]
     container = {"name": "c", "image": "nginx:1.29-alpine", "command": slow, "ports": [{"containerPort": 80}]}
@@ -276,7 +277,7 @@ def test_what_is_ready_listens(kube, lab, monkeypatch, kind):
     kube.kubectl("create", "service", "clusterip", name, "--tcp=80:80")
     kube.wait("condition=Ready", f"pod/{name}")
     address = lab.pod(name).ip
-    look = waiting.condition(lab, kube.name, f"{kind}/{name}")
+    look = conditions.condition(lab, kube.name, f"{kind}/{name}")
     kube.wait(lambda: f"but nobody listens at {address}:80 yet" in look().words)
     kube.exec(name, "touch", "/tmp/go")
     kube.wait(lambda: look().done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from servicelab import waiting
+from servicelab import conditions
 from servicelab.checks.framework import Missing, checker
 from servicelab.checks.looks import endpoints, environment, find, live_pods, ready_pod, ready_pods, status_of
 
@@ -119,7 +119,7 @@ def headless_names_pods(lab, pods: int = 3) -> str:
             "Does it select the same pods? kubectl describe service my-nginx-headless",
             "kubectl get endpointslices -l kubernetes.io/service-name=my-nginx-headless",
         )
-    state = waiting.condition(lab, lab.namespace, "service/my-nginx-headless")()  # the other DNS servers follow, too
+    state = conditions.condition(lab, lab.namespace, "service/my-nginx-headless")()  # the other DNS servers follow, too
     if not state.done:
         raise Missing(f"my-nginx-headless {state.words}", "kubectl get endpointslices -l kubernetes.io/service-name=my-nginx-headless")
     return f"my-nginx-headless leads to the {len(told)} pods themselves"

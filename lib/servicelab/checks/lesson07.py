@@ -10,7 +10,7 @@ import json
 import re
 from urllib.parse import urlsplit
 
-from servicelab import capstone, waiting
+from servicelab import capstone, conditions
 from servicelab.capstone.calls import held_up, newest
 from servicelab.capstone.objects import TRUSTED
 from servicelab.capstone.plan import KEY, Caller, Plan, Server
@@ -337,7 +337,7 @@ def shop_works(lab) -> str:
         )
     for server in plan.servers:
         # Rules that still lead to a pod of the version before would make one of the next calls fail.
-        state = waiting.look_at_service(lab, lab.namespace, server.name)
+        state = conditions.look_at_service(lab, lab.namespace, server.name)
         if not state.done:
             raise Missing(f"the Service {server.name} {state.words}", f"kubectl describe service {server.name}")
     return f"all {len(plan.callers)} connections work"
