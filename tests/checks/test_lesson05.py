@@ -126,24 +126,6 @@ def test_authority(secured):
     assert "signed by CN=Lesson CA" in secured.passes("signed_by_authority")
 
 
-def test_a_server_that_could_not_be_asked_is_asked_again(asked, monkeypatch):
-    pair = certificates.self_signed("my-nginx", key_type="ec")
-    pod = {"metadata": {"name": "my-nginx-1", "labels": {"run": "my-nginx"}}}
-    answers = [LabError("kubectl port-forward pod/my-nginx-1 did not start"), pair.certificate.decode()]
-
-    def handshake(port):
-        answer = answers[0]
-        if isinstance(answer, LabError):
-            raise answers.pop(0)
-        return answer
-
-    monkeypatch.setattr(tls, "forwarded", lambda *args: contextlib.nullcontext(0))
-    monkeypatch.setattr(tls, "_handshake", handshake)
-    monkeypatch.setattr(asked.lab, "list", lambda kind, selector: [pod])
-    tls.wait_until_served(asked.lab, pair.certificate)
-    assert len(answers) == 1
-
-
 def test_what_can_not_be_reached_says_so(asked):
     with pytest.raises(LabError, match=r"port-forward pod/nobody did not start.*not found"):
         tls.served(asked.lab, "pod/nobody")
