@@ -114,6 +114,23 @@ def test_a_line_of_a_caller_is_understood(line, expected):
     assert (call.code, call.status, call.words) == expected
 
 
+def test_a_pod_of_the_version_before_may_lack_a_named_port_for_a_while(monkeypatch):
+    plan = make(14, "default")
+    port = {"port": plan.servers[0].service_port, "targetPort": "http"}
+    looks = iter(["old", "new"])
+
+    def pods_of(lab, server):
+        ports = [{"name": "http", "containerPort": server.port}] if next(looks, "new") == "new" else []
+        return [{"metadata": {"name": "p"}, "status": {"podIP": "10.244.1.5"}, "spec": {"containers": [{"name": "c", "ports": ports}]}}]
+
+    made = {"plan_of": lambda lab: plan, "service_of": lambda lab, server: {"spec": {"ports": [port | {"port": server.service_port}]}}}
+    made |= {"pods_of": pods_of, "_running": lambda *_: "caller", "held_up": lambda pod: "", "_curl": lambda *_: (0, "200")}
+    for name, function in made.items():
+        monkeypatch.setattr(lesson07, name, function)
+    result = check.ports_lead_to_programs.result(SimpleNamespace(patience=30))
+    assert result.passed, result.message
+
+
 @pytest.mark.parametrize(
     ("codes", "latest", "of_two"),
     [

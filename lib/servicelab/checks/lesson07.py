@@ -210,13 +210,12 @@ def ports_lead_to_programs(lab) -> str:
         for pod in pods_of(lab, server):
             target = _target(port, pod)
             where = f"lab.view.port_map({server.name!r})"
-            if target is None:
+            if target is None:  # perhaps a pod of the version before: it goes by itself
                 raise Missing(
                     f"the Service {server.name} sends to a port named {port['targetPort']}, and its pods have no port of that name",
                     "A targetPort may be a name; then the pods must have a port with this name.",
                     f"kubectl get deployment {server.name} -o yaml | grep -A3 ports:",
                     _retarget(server, ports.index(port)),
-                    settles=False,
                 )
             address = pod["status"].get("podIP")
             if not address or held_up(pod):
