@@ -76,9 +76,21 @@ class Client:
         )  # fmt: skip
         self._discovered: dict[str, tuple[str, str, bool]] = {}
         self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._streams: list[httpx.Response] = []  # watches that are read just now
+        self._ended = threading.Condition()  # guards them
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Ends the watches, then closes the connections.
+
+        In this order: TLS reads and writes by the number of a socket, and the number of one that was closed under a reader is given to
+        the next file that this process opens, which the reader would then read from and write to.
+        """
+        self._closing.set()
+        with self._ended:
+            for response in self._streams:
+                _shut(response)
+            self._ended.wait_for(lambda: not self._streams, timeout=5)
         self._http.close()
 
     def path(self, kind: str, namespace: str | None, name: str | None = None) -> str:
@@ -159,7 +171,7 @@ class Client:
         stop = stop or threading.Event()
         known: dict[str, dict[str, Any]] = {}
         path = self.path(kind, namespace)
-        while not stop.is_set():
+        while not (stop.is_set() or self._closing.is_set()):
             try:
                 listed = self._json("GET", path, params=_params(selector, None))
                 fresh = {o["metadata"]["uid"]: o for o in listed.get("items") or []}
@@ -199,10 +211,15 @@ class Client:
     def _stream(self, path: str, params: dict[str, str], stop: threading.Event) -> Iterator[dict[str, Any]]:
         # A read that waits for the next event can't be interrupted, and a read timeout would end the stream: so another
         # thread shuts the socket when `stop` is set.
+        response = None
         try:
             with self._http.stream(
                 "GET", path, params=params, timeout=httpx.Timeout(10.0, read=None), extensions=self._extensions
             ) as response:
+                with self._ended:
+                    if self._closing.is_set():
+                        return
+                    self._streams.append(response)
                 if response.status_code != 200:
                     response.read()
                     if response.status_code == 410:
@@ -220,9 +237,13 @@ class Client:
                 finally:
                     done.set()
         except (httpx.HTTPError, httpx.StreamError, OSError, ssl.SSLError) as error:
-            if stop.is_set():
+            if stop.is_set() or self._closing.is_set():
                 return
             raise ClusterError(f"The watch on {path} broke: {error}") from error
+        finally:  # only now its socket is closed, by this thread
+            with self._ended:
+                self._streams = [other for other in self._streams if other is not response]
+                self._ended.notify_all()
 
     def _resource(self, kind: str) -> tuple[str, str, bool]:
         word = kind.lower().split(".", maxsplit=1)[0]
@@ -267,15 +288,20 @@ class Client:
 def _close_when(stop: threading.Event, done: threading.Event, response: httpx.Response) -> None:
     while not done.is_set():
         if stop.wait(0.5):
-            # Only the socket's shutdown wakes a reader that another thread blocks in; httpx hands it out for such uses.
-            stream = response.extensions.get("network_stream")
-            sock = stream.get_extra_info("socket") if stream else None
-            if sock is not None and not done.is_set():
-                try:
-                    sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    return  # already closed: the reader is awake
+            if not done.is_set():
+                _shut(response)
             return
+
+
+def _shut(response: httpx.Response) -> None:
+    """Wakes the thread that reads it: only the socket's shutdown does; httpx hands the socket out for such uses."""
+    stream = response.extensions.get("network_stream")
+    sock = stream.get_extra_info("socket") if stream else None
+    if sock is not None:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # already closed: the reader is awake
 
 
 def _refusal(response: httpx.Response) -> LabError:

@@ -7,6 +7,7 @@ import threading
 import pytest
 import yaml
 
+from harness import eventually
 from servicelab.client import ApiError, Client
 from servicelab.errors import ClusterError, LabError
 
@@ -54,6 +55,23 @@ def test_a_watch_whose_client_is_closed_meanwhile_just_ends(lab, kube):
     client = Client(lab.kubeconfig)
     client.close()
     assert list(client.watch("configmaps", kube.name)) == []
+
+
+def test_watches_end_before_their_connections_are_closed(lab, kube, monkeypatch):
+    """A socket that is closed under its reader gives its number to the next file, and TLS would write into that."""
+    kube.kubectl("create", "configmap", "open")
+    client, reading = Client(lab.kubeconfig), threading.Event()
+    thread = threading.Thread(target=lambda: [reading.set() for _ in client.watch("configmaps", kube.name)])
+    thread.start()
+    busy = lambda: [each for each in client._http._transport._pool.connections if not (each.is_idle() or each.is_closed())]
+    assert reading.wait(60)
+    eventually(busy)  # it reads the watch
+    close, left = client._http.close, []
+    monkeypatch.setattr(client._http, "close", lambda: (left.append(busy()), close()))
+    client.close()
+    assert left == [[]]
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_discovery_of_kinds_outside_of_the_table(lab):
