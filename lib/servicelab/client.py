@@ -77,7 +77,7 @@ class Client:
         self._discovered: dict[str, tuple[str, str, bool]] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._streams: list[httpx.Response] = []  # watches that are read just now
+        self._streams: dict[object, httpx.Response | None] = {}  # watches that are read just now; None while the answer is awaited
         self._ended = threading.Condition()  # guards them
 
     def close(self) -> None:
@@ -88,8 +88,9 @@ class Client:
         """
         self._closing.set()
         with self._ended:
-            for response in self._streams:
-                _shut(response)
+            for response in self._streams.values():
+                if response is not None:
+                    _shut(response)
             self._ended.wait_for(lambda: not self._streams, timeout=5)
         self._http.close()
 
@@ -211,7 +212,11 @@ class Client:
     def _stream(self, path: str, params: dict[str, str], stop: threading.Event) -> Iterator[dict[str, Any]]:
         # A read that waits for the next event can't be interrupted, and a read timeout would end the stream: so another
         # thread shuts the socket when `stop` is set.
-        response = None
+        watch = object()
+        with self._ended:
+            if self._closing.is_set():
+                return
+            self._streams[watch] = None
         try:
             with self._http.stream(
                 "GET", path, params=params, timeout=httpx.Timeout(10.0, read=None), extensions=self._extensions
@@ -219,7 +224,7 @@ class Client:
                 with self._ended:
                     if self._closing.is_set():
                         return
-                    self._streams.append(response)
+                    self._streams[watch] = response
                 if response.status_code != 200:
                     response.read()
                     if response.status_code == 410:
@@ -242,7 +247,7 @@ class Client:
             raise ClusterError(f"The watch on {path} broke: {error}") from error
         finally:  # only now its socket is closed, by this thread
             with self._ended:
-                self._streams = [other for other in self._streams if other is not response]
+                del self._streams[watch]
                 self._ended.notify_all()
 
     def _resource(self, kind: str) -> tuple[str, str, bool]:
