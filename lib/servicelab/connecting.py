@@ -68,11 +68,23 @@ def connect(cluster: str | None = None, namespace: str | None = None, *, show: b
     kubectl.put_first_on_path()
     _open.append(lab)
     keep_answers_with(lab.progress)
+    _mend_shell_cells()
     if show:
         from . import card
 
         card.show(lab)
     return lab
+
+
+def _mend_shell_cells() -> None:
+    from .waiting import in_notebook
+
+    if in_notebook():
+        from IPython import get_ipython
+
+        from . import shell_cells
+
+        shell_cells.install(get_ipython())
 
 
 @atexit.register
