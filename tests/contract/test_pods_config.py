@@ -201,7 +201,8 @@ def test_a_missing_source_of_a_volume_holds_the_pod_until_it_comes(fresh: Kube, 
     kube, name = fresh, unique("later")
     kube.apply(pod(name, {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=[{"name": "v", **volume}]))
     kube.wait(lambda: ("FailedMount", words) in events(kube, name))
-    assert reason(kube, name) == "ContainerCreating" and kube.get("pod", name)["status"]["phase"] == "Pending"
+    kube.wait(lambda: reason(kube, name) == "ContainerCreating")  # told on its own way, perhaps after the event
+    assert kube.get("pod", name)["status"]["phase"] == "Pending"
     kube.kubectl("create", *(("secret", "generic") if "secret" in volume else ("configmap",)), "later", "--from-literal=a=1")
     kube.wait("condition=Ready", f"pod/{name}", timeout=150)
     assert kube.exec(name, "cat", "/v/a") == "1"
