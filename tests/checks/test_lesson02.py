@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from servicelab.checks import check
+from servicelab.checks import check, lesson02
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def test_the_service_and_its_endpoints(served):
         served.fails(name, saying="no endpoint: its selector is run=somebody-else", hint="kubectl get pods --show-labels")
     patch(served, "my-nginx", selector={"run": "curl"})
     served.fails("service_found", saying="sends to 1 addresses, 0 of them", hint="kubectl get endpointslices")
+
+
+def test_the_older_list_may_come_later(served, monkeypatch):
+    served.run("expose deployment/my-nginx")
+    served.passes("service_found")
+    real = lesson02.find
+    monkeypatch.setattr(lesson02, "find", lambda lab, kind, name: None if kind == "endpoints" else real(lab, kind, name))
+    served.fails("service_found", saying="still list 0 of its 2 pods", hint="kubectl get endpoints my-nginx")
 
 
 def test_second_service(served):

@@ -53,6 +53,11 @@ def _behind(lab, name: str, *hints: str) -> tuple[dict, list[dict]]:
 def service_found(lab) -> str:
     """The Service `my-nginx` exists, and its endpoints are the ready pods of the Deployment."""
     service, pods = _behind(lab, "my-nginx", "One command makes a Service for a Deployment.", EXPOSE)
+    # The lesson shows the older list too, which another controller keeps.
+    older = find(lab, "endpoints", "my-nginx") or {}
+    listed = {each["ip"] for subset in older.get("subsets") or [] for each in subset.get("addresses") or []}
+    if listed != {pod["status"]["podIP"] for pod in pods}:
+        raise Missing(f"the Endpoints of my-nginx still list {len(listed)} of its {len(pods)} pods", "kubectl get endpoints my-nginx")
     return f"Service my-nginx, {service['spec']['clusterIP']} port {service['spec']['ports'][0]['port']}, has {len(pods)} pods behind it"
 
 
