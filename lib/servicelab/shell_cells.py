@@ -99,5 +99,5 @@ def _system(shell: Any, command: str) -> None:
 
     code = run(shell.var_expand(command, depth=1), write)
     shell.user_ns["_exit_code"] = code  # kept, not returned: IPython would show it as the cell's result
-    if shell.system_raise_on_error and code != 0:
+    if getattr(shell, "system_raise_on_error", False) and code != 0:  # not in IPython before 9
         raise subprocess.CalledProcessError(code, command)
